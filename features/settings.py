@@ -1,0 +1,107 @@
+"""All settings of a Riptide deployment, read once per process from `RIPTIDE_…` environment variables."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
+
+PREFIX = "RIPTIDE_"
+
+
+class Settings(BaseSettings):
+    """One field, one environment variable: `grpc_port` is `RIPTIDE_GRPC_PORT`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, use_attribute_docstrings=True)
+
+    host: str = "127.0.0.1"
+    """Address that the gateway binds. It has no authentication: leave it on loopback or put it behind a proxy."""
+    grpc_port: Port = 50051
+    """Gateway, gRPC."""
+    operator_port: Port = 50052
+    """Reserved for the operator's gRPC service (rollouts)."""
+    http_port: Port = 8080
+    """Gateway, HTTP: `/metrics`, `/healthz`, `/readyz`."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Gateway processes that share the gRPC port."""
+    coalesce: bool = True
+    """Join concurrent requests into one call of Triton. Off only to measure what it gains."""
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Most requests joined into one call of Triton; no more than the model's `max_batch_size` is used."""
+    max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Calls a worker accepts at once; further ones are answered RESOURCE_EXHAUSTED."""
+    default_deadline_ms: Milliseconds = 1000
+    """Given to a call that comes without a deadline."""
+    model_timeout_ms: Milliseconds = 500
+    """Longest wait for Triton before the fallback page, if the caller's deadline allows that much."""
+    drain_s: Annotated[float, Field(ge=0, le=600)] = 10
+    """On SIGTERM, how long calls in flight may take to finish."""
+    reflection: bool = False
+    """Offer gRPC server reflection."""
+    access_log: bool = False
+    """Log every call, not only the failed and the degraded ones."""
+    log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    """Least severe log line that is written."""
+
+    state_dir: Path = Path("var")
+    """Prepared data, training runs, logs, the online store: all that Riptide writes but the model repository."""
+    model_repository: Path = Path("model_repository")
+    """The Triton model repository; the gateway reads each version's catalogue from it."""
+    model_name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")] = "recommender"
+    """The model's folder in the repository."""
+    store: str = "lmdb:var/store"
+    """Where user records live: `lmdb:FOLDER`."""
+    store_history_cap: Annotated[int, Field(ge=1, le=60_000)] = 1024
+    """Events kept per user; the oldest go first."""
+    store_map_gib: Annotated[int, Field(ge=1, le=4096)] = 8
+    """Largest size of the store on disk, GiB (LMDB reserves address space for it, not disk)."""
+
+    triton_address: str | None = None
+    """`host:port` of a Triton gRPC endpoint that is already running; unset: one is started here."""
+    triton_host: str = "127.0.0.1"
+    """Address that a Triton started here binds."""
+    triton_http_port: Port = 8000
+    """Triton, HTTP."""
+    triton_grpc_port: Port = 8001
+    """Triton, gRPC."""
+    triton_metrics_port: Port = 8002
+    """Triton, Prometheus metrics."""
+    tritonserver: Path | None = None
+    """The `tritonserver` program; unset: the PATH, then the wheel in `triton_python`'s environment."""
+    triton_python: Path = Path(".venv-triton/bin/python")
+    """Interpreter of the environment that Triton's Python backend runs in (numpy 1.26, TensorFlow)."""
+    triton_ready_s: Annotated[float, Field(gt=0, le=3600)] = 120
+    """Longest wait for Triton to have the model ready."""
+
+    @property
+    def triton_target(self) -> str:
+        """`host:port` of the Triton gRPC endpoint to call."""
+        return self.triton_address or f"{self.triton_host}:{self.triton_grpc_port}"
+
+
+def load_settings() -> Settings:
+    """Settings from the environment; ends the process with status 2 and one line per mistake if they are wrong."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    mistakes = [
+        f"{name}: no such setting"
+        for name in sorted(os.environ)
+        if name.upper().startswith(PREFIX) and name.upper() not in known
+    ]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        mistakes += [
+            f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}, not {problem['input']!r}"
+            for problem in error.errors()
+        ]
+    if mistakes:
+        print(*mistakes, sep="\n", file=sys.stderr)
+        raise SystemExit(2)
+    return settings
