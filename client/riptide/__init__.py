@@ -1,0 +1,1 @@
+"""Packages generated from the contract."""
