@@ -82,7 +82,8 @@ def write_catalog(
                 txn.put(_ITEM + name, json.dumps(value, ensure_ascii=False).encode())
                 count = int(np.count_nonzero(near))
                 txn.put(
-                    _NEIGHBOURS + name, near[:count].astype("<i8").tobytes() + scores[:count].astype("<f4").tobytes()
+                    _NEIGHBOURS + name,
+                    near[:count].astype("<i8").tobytes() + scores[:count].astype("<f4").tobytes(),
                 )
         env.sync(True)
         with path.open("xb") as file:
@@ -116,12 +117,17 @@ class Catalog:
         """
         try:
             # Nobody writes to a published file, hence no lock file beside it.
-            self._env = lmdb.open(str(path), subdir=False, readonly=True, lock=False, create=False, readahead=False)
+            self._env = lmdb.open(
+                str(path), subdir=False, readonly=True, lock=False, create=False, readahead=False
+            )
             self._txn = self._env.begin(buffers=True)
-            self.categories = tuple(json.loads(bytes(self._txn.get(_CATEGORIES))))
-            self.popular = np.frombuffer(bytes(self._txn.get(_POPULAR)), "<i8").astype(np.int64)
-        except (lmdb.Error, TypeError, ValueError) as error:
+            categories, popular = self._txn.get(_CATEGORIES), self._txn.get(_POPULAR)
+        except lmdb.Error as error:
             raise CatalogError(f"{path}: not a readable catalogue ({error})") from error
+        if categories is None or popular is None:
+            raise CatalogError(f"{path}: not a catalogue: its category list or popularity order is missing")
+        self.categories = tuple(json.loads(bytes(categories)))
+        self.popular = np.frombuffer(bytes(popular), "<i8").astype(np.int64)
         self._cache: dict[int, CatalogItem] = {}
 
     def get(self, key: int) -> CatalogItem | None:
@@ -144,7 +150,7 @@ class Catalog:
         return len(self.popular)
 
     def neighbours(self, key: int) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
-        """Keys int64 `[n]` and scores float32 `[n]` of the nearest items, nearest first; None: no such item."""
+        """Keys int64 `[n]` and scores float32 `[n]` of the nearest items, nearest first; None if unknown."""
         value = self._txn.get(_NEIGHBOURS + key.to_bytes(8, "little", signed=True))
         if value is None:
             return None

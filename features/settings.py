@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
-    """Address that the gateway binds. It has no authentication: leave it on loopback or put it behind a proxy."""
+    """Address that the gateway binds. It has no authentication: leave it on loopback, or behind a proxy."""
     grpc_port: Port = 50051
     """Gateway, gRPC."""
     operator_port: Port = 50052
@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     """Least severe log line that is written."""
 
     state_dir: Path = Path("var")
-    """Prepared data, training runs, logs, the online store: all that Riptide writes but the model repository."""
+    """Prepared data, training runs, logs, the online store: all that is written but the model repository."""
     model_repository: Path = Path("model_repository")
     """The Triton model repository; the gateway reads each version's catalogue from it."""
     model_name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")] = "recommender"
@@ -81,13 +81,19 @@ class Settings(BaseSettings):
     """Longest wait for Triton to have the model ready."""
 
     @property
+    def gateway_target(self) -> str:
+        """`host:port` at which processes of this machine call the gateway."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host
+        return f"{host}:{self.grpc_port}"
+
+    @property
     def triton_target(self) -> str:
         """`host:port` of the Triton gRPC endpoint to call."""
         return self.triton_address or f"{self.triton_host}:{self.triton_grpc_port}"
 
 
 def load_settings() -> Settings:
-    """Settings from the environment; ends the process with status 2 and one line per mistake if they are wrong."""
+    """Settings from the environment; if they are wrong, one line per mistake and exit status 2."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     mistakes = [
         f"{name}: no such setting"

@@ -1,0 +1,91 @@
+"""Loading users into the online store from the prepared event log.
+
+Safe to repeat and safe to run beside a live gateway: events are merged by identity, so what was recorded
+since stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from features.record import Event
+from features.schema import EventType
+from features.store import FeatureStore
+
+_EVENTS_PER_WRITE = 10_000
+
+
+class BackfillError(Exception):
+    """The prepared data cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backfilled:
+    """What a back-fill did."""
+
+    users: int
+    recorded: int
+    already_stored: int
+    forgotten_users: int
+
+
+async def backfill(store: FeatureStore, data: Path) -> Backfilled:
+    """Appends all events and attributes of a prepared-data folder. Users on the exclusion list are left out.
+
+    Args:
+        store: where to.
+        data: folder with `events.parquet` and, if there are attributes, `users.parquet`.
+
+    Raises:
+        BackfillError: a file is missing or has other columns.
+        StoreError: the store refused; what was written before stays, and a repetition goes on.
+    """
+    excluded = await store.excluded_users()
+    users = recorded = already = 0
+    forgotten: set[str] = set()
+    batch: list[Event] = []
+    for user_id, events in groupby(_events(data / "events.parquet"), key=lambda event: event.user_id):
+        if user_id in excluded:
+            forgotten.add(user_id)
+            continue
+        users += 1
+        batch.extend(events)
+        if len(batch) >= _EVENTS_PER_WRITE:
+            outcome = await store.append(batch)
+            recorded, already, batch = recorded + outcome.recorded, already + outcome.duplicates, []
+    if batch:
+        outcome = await store.append(batch)
+        recorded, already = recorded + outcome.recorded, already + outcome.duplicates
+    for attributes in _attributes(data / "users.parquet"):
+        await store.set_attributes({user: own for user, own in attributes.items() if user not in excluded})
+    return Backfilled(users, recorded, already, len(forgotten))
+
+
+def _events(path: Path) -> Iterator[Event]:
+    try:
+        with pq.ParquetFile(path) as file:
+            for rows in file.iter_batches(columns=["user_id", "item_id", "type", "time", "weight"]):
+                for user_id, item_id, kind, time, weight in zip(
+                    *(c.to_pylist() for c in rows.columns), strict=True
+                ):
+                    yield Event(user_id, item_id, EventType(kind), time, weight)
+    except (OSError, KeyError, ValueError) as error:
+        raise BackfillError(
+            f"{path}: not a prepared event log ({error}); run python -m training prepare"
+        ) from error
+
+
+def _attributes(path: Path) -> Iterator[dict[str, dict[str, str]]]:
+    if not path.exists():
+        return
+    with pq.ParquetFile(path) as file:
+        for rows in file.iter_batches(batch_size=_EVENTS_PER_WRITE):
+            yield {
+                row.pop("user_id"): {name: value for name, value in row.items() if value is not None}
+                for row in rows.to_pylist()
+            }

@@ -1,0 +1,196 @@
+"""The user record: all that the online store keeps of one user, as one value that is read whole.
+
+Bytes, little-endian: the header `_HEADER`, then keys `<i8[n]`, times `<i8[n]`, page keys `<i8[p]`,
+weights `<f4[n]`, vector `<f4[d]`, types `u1[n]`, and the attributes as UTF-8 JSON. Events are in order of
+time, newest last. A value with another magic or format number is refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.schema import EventType, item_key
+
+# magic, format, events n, attribute bytes a, vector width d, page length p,
+# revision, revision the answer is of, model version of the answer, Unix seconds of the answer
+_HEADER = struct.Struct("<2sHIIHHqqqq")
+_MAGIC, _FORMAT = b"RU", 1
+
+
+class RecordError(Exception):
+    """Bytes that are no user record of a known format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that a user did with an item."""
+
+    user_id: str
+    item_id: str
+    type: EventType
+    time: int
+    """Unix seconds."""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CachedAnswer:
+    """What the model answered for a user: a cache that may be dropped at any time."""
+
+    version: int
+    """Model version that answered; of no use to any other one."""
+    revision: int
+    """`UserRecord.revision` of the history it was computed from."""
+    computed_at: int
+    """Unix seconds."""
+    vector: NDArray[np.float32]
+    """float32 `[D]`."""
+    page_keys: NDArray[np.int64]
+    """int64 `[P]`, the unfiltered page, best first; empty if none was computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """A user's history, attributes and cached answer."""
+
+    keys: NDArray[np.int64]
+    """int64 `[n]`, item keys, oldest first."""
+    times: NDArray[np.int64]
+    """int64 `[n]`, Unix seconds, ascending."""
+    types: NDArray[np.uint8]
+    """uint8 `[n]`, `EventType`."""
+    weights: NDArray[np.float32]
+    """float32 `[n]`."""
+    attributes_json: bytes
+    revision: int
+    """Changes with every change of the history, and is never used twice for a user."""
+    answer: CachedAnswer | None
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Categorical attributes, name to value."""
+        attributes: dict[str, str] = json.loads(self.attributes_json or b"{}")
+        return attributes
+
+    @property
+    def fresh_answer(self) -> CachedAnswer | None:
+        """The cached answer if it covers the whole history, else None."""
+        answer = self.answer
+        return answer if answer is not None and answer.revision == self.revision else None
+
+
+EMPTY_RECORD = UserRecord(
+    keys=np.empty(0, np.int64),
+    times=np.empty(0, np.int64),
+    types=np.empty(0, np.uint8),
+    weights=np.empty(0, np.float32),
+    attributes_json=b"",
+    revision=0,
+    answer=None,
+)
+
+
+def with_events(record: UserRecord, events: Sequence[Event], history_cap: int) -> tuple[UserRecord, int]:
+    """`record` with `events` merged in by time, and how many of them were new.
+
+    An event is identified by (item, type, time). Events of one second keep the order in which they came.
+    Beyond `history_cap` the oldest go.
+    """
+    known = set(zip(record.keys.tolist(), record.types.tolist(), record.times.tolist(), strict=True))
+    new: list[tuple[int, int, int, float]] = []
+    for event in events:
+        identity = (item_key(event.item_id), int(event.type), event.time)
+        if identity not in known:
+            known.add(identity)
+            new.append((*identity, event.weight))
+    if not new:
+        return record, 0
+    keys, types, times, weights = zip(*new, strict=True)
+    all_times = np.concatenate([record.times, np.array(times, np.int64)])
+    order = np.argsort(all_times, kind="stable")[-history_cap:]
+    changed = replace(
+        record,
+        keys=np.concatenate([record.keys, np.array(keys, np.int64)])[order],
+        times=all_times[order],
+        types=np.concatenate([record.types, np.array(types, np.uint8)])[order],
+        weights=np.concatenate([record.weights, np.array(weights, np.float32)])[order],
+        # The clock keeps a record that was forgotten and begun anew from repeating an old revision.
+        revision=max(record.revision + 1, time.time_ns()),
+    )
+    return changed, len(new)
+
+
+def with_attributes(record: UserRecord, attributes: Mapping[str, str]) -> UserRecord:
+    """`record` with its attributes replaced; they are model inputs, so a cached answer is outdated."""
+    attributes_json = json.dumps(dict(sorted(attributes.items())), ensure_ascii=False).encode()
+    if attributes_json == record.attributes_json:
+        return record
+    return replace(record, attributes_json=attributes_json, revision=max(record.revision + 1, time.time_ns()))
+
+
+def encode(record: UserRecord) -> bytes:
+    """The stored form of `record`."""
+    answer = record.answer
+    return b"".join(
+        (
+            _HEADER.pack(
+                _MAGIC,
+                _FORMAT,
+                len(record.keys),
+                len(record.attributes_json),
+                len(answer.vector) if answer else 0,
+                len(answer.page_keys) if answer else 0,
+                record.revision,
+                answer.revision if answer else 0,
+                answer.version if answer else 0,
+                answer.computed_at if answer else 0,
+            ),
+            record.keys.astype("<i8", copy=False).tobytes(),
+            record.times.astype("<i8", copy=False).tobytes(),
+            answer.page_keys.astype("<i8", copy=False).tobytes() if answer else b"",
+            record.weights.astype("<f4", copy=False).tobytes(),
+            answer.vector.astype("<f4", copy=False).tobytes() if answer else b"",
+            record.types.tobytes(),
+            record.attributes_json,
+        )
+    )
+
+
+def decode(value: bytes) -> UserRecord:
+    """The record in `value`; its arrays are read-only views of it.
+
+    Raises:
+        RecordError: not a record, of another format, or cut short.
+    """
+    try:
+        magic, form, n, a, d, p, revision, answer_revision, version, computed_at = _HEADER.unpack_from(value)
+    except struct.error as error:
+        raise RecordError(f"a user record has at least {_HEADER.size} bytes, not {len(value)}") from error
+    if magic != _MAGIC or form != _FORMAT:
+        raise RecordError(f"a user record starts with {_MAGIC!r}, {_FORMAT}, not {magic!r}, {form}")
+    if len(value) != _HEADER.size + 21 * n + 8 * p + 4 * d + a:
+        raise RecordError(f"a user record of {n} events and {d} vector values cannot have {len(value)} bytes")
+    # All 8-byte values stand before the 4-byte ones: one view of each width, cut by slicing.
+    start = _HEADER.size
+    wide = np.frombuffer(value, "<i8", 2 * n + p, start)
+    start += wide.nbytes
+    narrow = np.frombuffer(value, "<f4", n + d, start)
+    start += narrow.nbytes
+    return UserRecord(
+        keys=wide[:n],
+        times=wide[n : 2 * n],
+        types=np.frombuffer(value, np.uint8, n, start),
+        weights=narrow[:n],
+        attributes_json=value[start + n :],
+        revision=revision,
+        answer=CachedAnswer(version, answer_revision, computed_at, narrow[n:], wide[2 * n :])
+        if version
+        else None,
+    )

@@ -1,0 +1,92 @@
+"""The online store: user records, read on the request path and written as events come in.
+
+Errors:
+    StoreError
+    ├── StoreUnavailable  cannot be reached or opened; trying again later may help
+    └── StoreFull         no room for the write; nothing was written
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from features.record import CachedAnswer, Event, UserRecord
+from features.settings import Settings
+
+
+class StoreError(Exception):
+    """Base of the errors of a store."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached or opened; trying again later may help."""
+
+
+class StoreFull(StoreError):
+    """No room for the write; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Outcome of `FeatureStore.append`."""
+
+    recorded: int
+    duplicates: int
+
+
+class FeatureStore(Protocol):
+    """What Riptide needs of an online store. User ids are any strings of 1 to 256 UTF-8 bytes.
+
+    Every method raises `StoreUnavailable` if the store cannot answer. A cancelled write may still have been
+    written: all writes are safe to repeat.
+    """
+
+    async def read(self, user_ids: Sequence[str]) -> list[UserRecord]:
+        """One record per id, in order, in one round trip; `EMPTY_RECORD` for an unknown user."""
+
+    async def append(self, events: Sequence[Event]) -> Appended:
+        """Adds events, all or none. On return they are durable, and every later `read` sees them.
+
+        Raises:
+            StoreFull: no room; nothing was written.
+        """
+
+    async def set_attributes(self, attributes: Mapping[str, Mapping[str, str]]) -> None:
+        """Replaces the attributes of each user, user id → name → value. Durable on return."""
+
+    async def put_answers(self, answers: Mapping[str, CachedAnswer]) -> None:
+        """Caches answers, user id → answer. One whose history has changed since is dropped silently."""
+
+    async def forget(self, user_id: str) -> bool:
+        """Deletes the record and puts the id on the exclusion list, durably. Whether there was a record."""
+
+    async def is_excluded(self, user_id: str) -> bool:
+        """Whether the id is on the exclusion list."""
+
+    async def excluded_users(self) -> frozenset[str]:
+        """The exclusion list: users whose events no training may use."""
+
+    async def sample_users(self, count: int) -> list[str]:
+        """Up to `count` ids of users with a record, in no particular order."""
+
+    async def close(self) -> None:
+        """Finishes the writes that were begun and releases the store."""
+
+
+def open_store(settings: Settings) -> FeatureStore:
+    """The store that `settings.store` names.
+
+    Raises:
+        StoreUnavailable: it cannot be opened, or no such kind of store exists.
+    """
+    kind, _, location = settings.store.partition(":")
+    if kind == "lmdb" and location:
+        from features.lmdb_store import LmdbStore
+
+        return LmdbStore(
+            Path(location), history_cap=settings.store_history_cap, map_bytes=settings.store_map_gib << 30
+        )
+    raise StoreUnavailable(f"RIPTIDE_STORE: {settings.store!r} is not a store; use lmdb:FOLDER")
