@@ -1,0 +1,102 @@
+# Riptide. `make` alone lists what there is.
+
+PYTHON ?= python3
+CONFIG ?= training/configs/movielens-small.toml
+SEED   ?= 1
+SEEDS  ?= 1,2,3
+
+OURS   := .venv
+TRITON := .venv-triton
+PY     := $(OURS)/bin/python
+PROTO  := client/riptide/v1/recommender.proto
+
+# Nothing is installed but what the locks name: the packages are the folders of this checkout.
+export PYTHONPATH := $(CURDIR)
+# TensorFlow's start-up notes; errors stay.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run up down status test check train publish bench proto lock clean env format
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: env ## from nothing to a live recommendation; stays up until Ctrl-C
+	@$(PY) -m stack run --config $(CONFIG) --seed $(SEED)
+
+up: env ## the same in the background; returns when it is ready
+	@$(PY) -m stack up --config $(CONFIG) --seed $(SEED)
+
+down: $(OURS)/.installed ## end what `make up` started, after the calls in flight
+	@$(PY) -m stack down
+
+status: $(OURS)/.installed ## whether it is up, and where
+	@$(PY) -m stack status
+
+test: env ## all tests, unit to end-to-end
+	@$(PY) -m pytest
+
+check: $(OURS)/.installed ## format, lint, types, contract, locks: what CI asks before the tests
+	@echo "format"; $(OURS)/bin/ruff format --check --quiet . || { echo "  not formatted: make format"; exit 1; }
+	@echo "lint";   $(OURS)/bin/ruff check --quiet .
+	@echo "types";  $(OURS)/bin/mypy --no-error-summary
+	@echo "proto";  $(OURS)/bin/buf lint
+	@echo "stubs, imports, locks"; \
+	  $(PY) -m pytest --quiet --no-header tests/contract/test_stubs_current.py tests/unit/test_imports.py tests/unit/test_locks.py
+
+format: $(OURS)/.installed ## format the code
+	@$(OURS)/bin/ruff format --quiet . && $(OURS)/bin/ruff check --quiet --fix --select I .
+
+train: $(OURS)/.installed ## train and evaluate one model for each of SEEDS (1,2,3)
+	@$(PY) -m training run --config $(CONFIG) --seeds $(SEEDS)
+
+publish: $(OURS)/.installed ## publish the exported model as the next version
+	@$(PY) -m rollout publish
+
+bench: env ## our figures beside floors and peers
+	@$(PY) -m benchmarks
+
+proto: $(OURS)/.installed ## generate the stubs of the contract
+	@$(PY) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)
+
+# Own environment: the resolver is nothing that Riptide itself needs.
+lock: ## resolve the dependencies again, into the lock files
+	@test -x var/uv/bin/uv || { $(PYTHON) -m venv var/uv && var/uv/bin/pip install --quiet uv; }
+	@var/uv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url \
+	  --no-annotate --extra dev pyproject.toml -o requirements.lock
+	@var/uv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url \
+	  --no-annotate inference/triton-environment.in -o requirements-triton.lock
+
+clean: ## end what runs; delete data, models, published versions and caches; keep the environments
+	@test ! -x $(PY) || $(PY) -m stack down
+	@rm -rf var .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find model_repository -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	@find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+# Two environments, because Triton's Python stub was built before numpy 2 (docs/architecture.md). Side by side: each
+# is mostly downloads and unpacking.
+env:
+	@$(MAKE) -j2 $(OURS)/.installed $(TRITON)/.installed
+
+# $(1) environment, $(2) lock, $(3) what it is for
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+	  { echo "$(PYTHON) is not Python 3.11 to 3.13: name one that is, for example make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module: install it (Debian: python3-venv) or name another with PYTHON=" >&2; exit 1; }
+	@echo "$(1): installing $$(grep -c '==' $(2)) packages ($(3))"
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	@start=$$(date +%s); \
+	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-compile \
+	    --require-hashes -r $(2) && \
+	  echo "$(1): ready after $$(($$(date +%s) - start)) s"
+	@touch $@
+endef
+
+$(OURS)/.installed: requirements.lock
+	$(call install,$(OURS),requirements.lock,ours)
+
+$(TRITON)/.installed: requirements-triton.lock
+	$(call install,$(TRITON),requirements-triton.lock,for Triton)
