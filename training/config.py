@@ -25,7 +25,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class _FileConfig(_Table):
+class FileConfig(_Table):
     """How one input file is read. The CSV options are ignored for Parquet."""
 
     format: FileFormat = "auto"
@@ -59,7 +59,7 @@ class EventColumns(_Table):
     weight: ColumnName | None = None
 
 
-class EventsConfig(_FileConfig):
+class EventsConfig(FileConfig):
     """The events file: who did what with which item, and when."""
 
     columns: EventColumns = EventColumns()
@@ -91,7 +91,9 @@ class EventsConfig(_FileConfig):
 
     def earliest_time(self) -> int:
         """Unix seconds of the first moment that is kept."""
-        return int(datetime(self.earliest.year, self.earliest.month, self.earliest.day, tzinfo=UTC).timestamp())
+        return int(
+            datetime(self.earliest.year, self.earliest.month, self.earliest.day, tzinfo=UTC).timestamp()
+        )
 
 
 class ItemColumns(_Table):
@@ -104,7 +106,7 @@ class ItemColumns(_Table):
     """Put behind the title in brackets: "Toy Story" and 1995 are shown as "Toy Story (1995)"."""
 
 
-class ItemsConfig(_FileConfig):
+class ItemsConfig(FileConfig):
     """The items file: one row per item. Columns not named here are carried along as they are."""
 
     columns: ItemColumns = ItemColumns()
@@ -120,7 +122,7 @@ class UserColumns(_Table):
     """Columns kept as text. Empty: all of the file's other columns."""
 
 
-class UsersConfig(_FileConfig):
+class UsersConfig(FileConfig):
     """The users file: one row per user, attributes kept as the text they are."""
 
     columns: UserColumns = UserColumns()

@@ -1,0 +1,271 @@
+"""Reading an input file, CSV or Parquet, as a table whose rows know their line.
+
+CSV is parsed record by record with the standard library, because the line of a bad row must be exact and
+DuckDB's parallel reader does not tell it. Lines are *physical* lines, counted from 1, the header included; a
+row whose quoted text holds line breaks has the number of the line it starts on. Blank lines count as lines but
+are no rows. The parsed cells go to a Parquet file of text columns in batches, so memory does not grow with the
+file. In a Parquet file, the line is the row's number, counted from 1.
+
+A record that cannot be split into the header's columns is *rejected*: it is kept as it was read, with the
+reason. After a quote that is never closed, only the line it opens on is rejected, and reading goes on with the
+next line: a stray quote must not swallow the rest of the file.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from training.config import FileConfig
+from training.errors import TrainingError
+
+LINE = "riptide:line"
+"""Name of the column that holds the line of each row, int64."""
+
+_BATCH_ROWS = 20_000
+_PARQUET_MAGIC = b"PAR1"
+_REJECT_SCHEMA = pa.schema([("line", pa.int64()), ("reason", pa.string()), ("raw", pa.string())])
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """One input file, ready to be queried."""
+
+    file: Path
+    table: ibis.Table
+    """The file's columns (all text if it is CSV) and `LINE`."""
+    columns: tuple[str, ...]
+    """The file's columns, without `LINE`."""
+    header_line: str
+    """Where the column names stand, for messages: "line 1", or "the schema" of a Parquet file."""
+    rows_read: int
+    """All rows, rejected ones included."""
+    rejects: Path | None
+    """Parquet file (line int64, reason string, raw string) of the rows that could not be split into columns."""
+    rejected: dict[str, int]
+    """Rejected rows by reason."""
+
+    def require(self, column: str, key: str) -> None:
+        """Raises `TrainingError` if the column that the configuration names under `key` is not in the file."""
+        if column not in self.columns:
+            raise TrainingError(
+                f"{self.file}, {self.header_line}: there is no column {column!r}, which {key} names; "
+                f"the columns are {', '.join(map(repr, self.columns[:30]))}"
+            )
+
+
+def open_source(
+    connection: Any, file: Path, config: FileConfig, *, folder: Path, private: frozenset[str] = frozenset()
+) -> SourceTable:
+    """Opens a CSV or Parquet file; what must be written meanwhile goes to `folder`, which must exist.
+
+    `connection` is Ibis' DuckDB connection. The raw text of a rejected row that holds one of the `private`
+    cells (ids of forgotten users) is not kept.
+
+    Raises `TrainingError` if the file is missing, empty, neither CSV nor Parquet, or has no rows.
+    """
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(65536)
+    except OSError as exc:
+        raise TrainingError(f"{file} cannot be read: {exc.strerror}") from exc
+    if not head:
+        raise TrainingError(f"{file}, line 1: the file is empty, where a header and rows should be")
+    is_parquet = head.startswith(_PARQUET_MAGIC)
+    if config.format == "parquet" and not is_parquet:
+        raise TrainingError(f"{file} is not a Parquet file, though its format is set to 'parquet'")
+    if config.format != "csv" and is_parquet:
+        return _open_parquet(connection, file)
+    if "\0" in head.decode(config.encoding, errors="ignore"):
+        raise TrainingError(f"{file} is neither CSV nor Parquet: it holds binary data (is it compressed?)")
+    return _open_csv(connection, file, config, folder, private)
+
+
+def _open_parquet(connection: Any, file: Path) -> SourceTable:
+    try:
+        with pq.ParquetFile(file) as parquet:
+            columns, rows = tuple(parquet.schema_arrow.names), parquet.metadata.num_rows
+    except (pa.ArrowException, OSError) as exc:
+        raise TrainingError(f"{file} is not a readable Parquet file: {str(exc).splitlines()[0]}") from exc
+    _check_names(file, "the schema", columns)
+    if rows == 0:
+        raise TrainingError(f"{file} has columns but no rows")
+    table = connection.read_parquet(file, file_row_number=True)
+    table = table.mutate((table.file_row_number + 1).cast("int64").name(LINE)).drop("file_row_number")
+    return SourceTable(file, table, columns, "the schema", rows, None, {})
+
+
+def _open_csv(
+    connection: Any, file: Path, config: FileConfig, folder: Path, private: frozenset[str]
+) -> SourceTable:
+    encoding = (
+        "utf-8-sig" if config.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else config.encoding
+    )
+    staged, rejects = folder / "staged.parquet", folder / "rejects.parquet"
+    try:
+        with file.open(encoding=encoding, errors="surrogateescape", newline="") as stream:
+            records = _records(stream, config)
+            columns = config.column_names or _header(file, records)
+            _check_names(file, "line 1", columns)
+            with _Staging(staged, rejects, columns, config, private) as staging:
+                for line, fields, raw in records:
+                    staging.add(line, fields, raw)
+    except UnicodeDecodeError as exc:
+        raise TrainingError(
+            f"{file} is not text in {config.encoding}: {exc.reason} at byte {exc.start}"
+        ) from exc
+    if staging.rows == 0:
+        raise TrainingError(f"{file}, line 2: rows should follow the header, but the file ends")
+    return SourceTable(
+        file,
+        connection.read_parquet(staged),
+        columns,
+        "line 1",
+        staging.rows,
+        rejects,
+        dict(staging.rejected),
+    )
+
+
+def _header(file: Path, records: Iterator[tuple[int, list[str] | None, str]]) -> tuple[str, ...]:
+    line, fields, raw = next(records, (1, [], ""))
+    if not fields:
+        raise TrainingError(f"{file}, line {line}: this should be a header of column names, not {raw[:80]!r}")
+    if any(not name.isprintable() for name in fields):  # an undecodable byte is an unprintable surrogate
+        raise TrainingError(f"{file}, line {line}: the header is not text in the configured encoding")
+    return tuple(name.strip() or f"column_{i}" for i, name in enumerate(fields, start=1))
+
+
+def _check_names(file: Path, where: str, columns: tuple[str, ...]) -> None:
+    folded = Counter(name.casefold() for name in (*columns, LINE, "file_row_number"))
+    for name in columns:  # DuckDB's column names ignore case
+        if folded[name.casefold()] > 1:
+            raise TrainingError(f"{file}, {where}: column {name!r} must be there once, in one spelling")
+
+
+class _Lines:
+    """The physical lines of a file; those of a record that turned out broken can be read again."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._again: deque[str] = deque()
+        self.taken = 0
+        self.record: list[str] = []
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._stream)
+        self.taken += 1
+        self.record.append(line)
+        return line
+
+    def put_back_all_but_first(self) -> None:
+        rest = self.record[1:]
+        self._again.extendleft(reversed(rest))
+        self.taken -= len(rest)
+        del self.record[1:]
+
+
+def _records(stream: TextIO, config: FileConfig) -> Iterator[tuple[int, list[str] | None, str]]:
+    """(line, cells, raw text) of every record; the cells are None where the quoting is broken."""
+    lines = _Lines(stream)
+    quoting = csv.QUOTE_MINIMAL if config.quote else csv.QUOTE_NONE
+    reader = csv.reader(
+        lines, delimiter=config.delimiter, quotechar=config.quote or None, quoting=quoting, strict=True
+    )
+    while True:
+        lines.record.clear()
+        line = lines.taken + 1
+        fields: list[str] | None
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            lines.put_back_all_but_first()
+            fields = None
+        if fields != []:
+            yield line, fields, lines.record[0] if len(lines.record) == 1 else "".join(lines.record)
+
+
+class _Staging:
+    """Writes good rows and rejected ones to a Parquet file each, batch by batch."""
+
+    def __init__(
+        self, good: Path, bad: Path, columns: tuple[str, ...], config: FileConfig, private: frozenset[str]
+    ) -> None:
+        self.rows = 0
+        self.rejected: Counter[str] = Counter()
+        self._width = len(columns)
+        self._config = config
+        self._private = private
+        schema = pa.schema([(LINE, pa.int64()), *((name, pa.string()) for name in columns)])
+        self._good, self._bad = pq.ParquetWriter(good, schema), pq.ParquetWriter(bad, _REJECT_SCHEMA)
+        self._batch: list[tuple[int, list[str], str]] = []
+        self._rejects: list[tuple[int, str, str]] = []
+
+    def __enter__(self) -> _Staging:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        with self._good, self._bad:
+            if error is None:
+                self._flush()
+
+    def add(self, line: int, fields: list[str] | None, raw: str) -> None:
+        self.rows += 1
+        if fields is not None and len(fields) == self._width:
+            self._batch.append((line, fields, raw))
+        elif fields is None:
+            self._reject(line, "unclosed or misplaced quote", raw)
+        else:
+            self._reject(line, "wrong number of columns", raw)
+        if len(self._batch) + len(self._rejects) >= _BATCH_ROWS:
+            self._flush()
+
+    def _reject(self, line: int, reason: str, raw: str) -> None:
+        self.rejected[reason] += 1
+        text = raw.rstrip("\r\n").encode(errors="surrogateescape").decode(errors="replace")
+        cells = text.replace(self._config.quote, "") if self._config.quote else text
+        self._rejects.append(
+            (line, reason, "" if self._private & set(cells.split(self._config.delimiter)) else text)
+        )
+
+    def _flush(self) -> None:
+        try:
+            self._write_batch()
+        except UnicodeEncodeError:  # bytes that are not in the encoding: look for the rows that hold them
+            readable = []
+            for line, fields, raw in self._batch:
+                if raw.isascii() or not any("\udc80" <= character <= "\udcff" for character in raw):
+                    readable.append((line, fields, raw))
+                else:
+                    self._reject(line, f"not text in {self._config.encoding}", raw)
+            self._batch = readable
+            self._write_batch()
+        self._batch = []
+        if self._rejects:
+            self._bad.write_batch(
+                pa.record_batch(list(zip(*self._rejects, strict=True)), schema=_REJECT_SCHEMA)
+            )
+        self._rejects = []
+
+    def _write_batch(self) -> None:
+        if not self._batch:
+            return
+        lines, rows, _ = zip(*self._batch, strict=True)
+        arrays = [
+            pa.array(lines, pa.int64()),
+            *(pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)),
+        ]
+        self._good.write_batch(pa.record_batch(arrays, schema=self._good.schema))
