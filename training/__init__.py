@@ -1,0 +1,1 @@
+"""Events → dataset → model → evaluation → SavedModel, in that order."""

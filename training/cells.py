@@ -6,6 +6,7 @@ an empty cell.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 import ibis
@@ -25,18 +26,20 @@ _LARGEST_MILLISECONDS = 1e14
 _TIME_SAMPLE = 1_000
 
 
-@ibis.udf.scalar.builtin
-def nfc_normalize(text: str) -> str:  # type: ignore[empty-body]  # DuckDB's own function
+@ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]  # Ibis has no types
+def nfc_normalize(text: str) -> str:  # type: ignore[empty-body]  # the body is DuckDB's
     """The NFC form of Unicode, as in `features.schema.stable_hash`."""
 
 
-@ibis.udf.scalar.builtin(name="strlen")
-def byte_length(text: str) -> int:  # type: ignore[empty-body]  # DuckDB's own function
+@ibis.udf.scalar.builtin(name="strlen")  # type: ignore[untyped-decorator]  # Ibis has no types
+def byte_length(text: str) -> int:  # type: ignore[empty-body]  # the body is DuckDB's
     """Length in UTF-8 bytes."""
 
 
-@ibis.udf.scalar.builtin(name="epoch")
-def unix_seconds(moment: dt.Timestamp(timezone="UTC")) -> float:  # type: ignore  # DuckDB's own, typed for Ibis
+@ibis.udf.scalar.builtin(  # type: ignore[untyped-decorator]  # Ibis has no types
+    name="epoch", signature=((dt.Timestamp(timezone="UTC"),), dt.float64)
+)
+def unix_seconds(moment: datetime) -> float:  # type: ignore[empty-body]  # the body is DuckDB's
     """Unix seconds with their fraction."""
 
 
@@ -109,8 +112,8 @@ def time_format(source: SourceTable, column: str, config: EventsConfig) -> Resol
     }[wanted]
     first = rows[0]
     raise TrainingError(
-        f"{source.file}, line {first['line']}: the time {first['cell'][:80]!r} in column {column!r}, like those of "
-        f"the first {len(rows)} rows, is not {expected}"
+        f"{source.file}, line {first['line']}: the time {first['cell'][:80]!r} in column {column!r}, like "
+        f"those of the first {len(rows)} rows, is not {expected}"
     )
 
 

@@ -1,8 +1,8 @@
 """Which rows of a file are kept, and for what reason each of the others is dropped.
 
 Every function splits the rows of one `SourceTable` into kept ones, a table with the columns of the prepared
-file, and dropped ones, a table of `line` and `reason`. A row is dropped for the first reason that holds for it,
-in the order in which the reasons stand here; every row is in exactly one of the two tables.
+file, and dropped ones, a table of `line` and `reason`. A row is dropped for the first reason that holds for
+it, in the order in which the reasons stand here; every row is in exactly one of the two tables.
 """
 
 from __future__ import annotations
@@ -113,17 +113,15 @@ def split_users(
     connection: Any, source: SourceTable, config: UsersConfig, *, excluded_users: ibis.Table
 ) -> Split:
     """Kept: user_id, then one text column for each attribute; an empty cell is null."""
-    attributes = config.columns.attributes or tuple(
-        name for name in source.columns if name != config.columns.user_id
-    )
-    taken = {"user_id", "line", "reason"}
+    further = [name for name in source.columns if name != config.columns.user_id]
+    attributes = config.columns.attributes or {
+        f"{name}_in_file" if name.casefold() in {"user_id", "line", "reason"} else name: name
+        for name in further
+    }
     rows = source.table.select(
         line=source.table[LINE],
         user_id=cells.identifier(source, config.columns.user_id),
-        **{
-            f"{name}_in_file" if name.casefold() in taken else name: cells.text(source, name).nullif("")
-            for name in attributes
-        },
+        **{name: cells.text(source, column).nullif("") for name, column in attributes.items()},
     )
     reasons: _Reasons = [
         (rows.user_id.isin(excluded_users.user_id), FORGOTTEN),

@@ -1,4 +1,4 @@
-"""The TOML configuration of a training run: which columns mean what, how large the model is, how it is trained.
+"""The TOML configuration of a run: which columns mean what, how large the model is, how it is trained.
 
 `load_config` is the only way in. Unknown keys are refused, and a wrong value is answered with the file, the
 key and what would be right. Values never come from the environment: a run is described by its file alone.
@@ -118,8 +118,16 @@ class ItemsConfig(FileConfig):
 
 class UserColumns(_Table):
     user_id: ColumnName = "user_id"
-    attributes: tuple[ColumnName, ...] = ()
-    """Columns kept as text. Empty: all of the file's other columns."""
+    attributes: dict[Annotated[str, Field(pattern=r"^\w{1,64}$")], ColumnName] = {}
+    """Attributes and their columns, e.g. `country = "Country"`. Empty: all of the file's other columns."""
+
+    @field_validator("attributes")
+    @classmethod
+    def _names_are_free(cls, attributes: dict[str, str]) -> dict[str, str]:
+        names = [name.casefold() for name in attributes]
+        if len({*names, "user_id", "line", "reason"}) < len(names) + 3:
+            raise ValueError("attributes need different names, none of them user_id, line or reason")
+        return attributes
 
 
 class UsersConfig(FileConfig):
@@ -153,6 +161,8 @@ class ModelConfig(_Table):
     width: Annotated[int, Field(ge=8, le=4096)] = 64
     """Width of the item embeddings, the encoder and the user vector (D)."""
     heads: Annotated[int, Field(ge=1, le=64)] = 2
+    feed_forward: Annotated[int, Field(ge=1, le=16)] = 2
+    """Width of the feed-forward network of a block, as a multiple of `width`."""
     history: Annotated[int, Field(ge=2, le=4096)] = 50
     """Newest events that the encoder sees (T)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2

@@ -1,4 +1,4 @@
-"""The folder of prepared data as a whole: one writer at a time, replaced at once, reused while nothing changed."""
+"""The folder of prepared data as a whole: one writer at a time, replaced at once, reused if still true."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def reusable_report(folder: Path, fingerprint: str) -> DataReport | None:
 def duckdb_in(folder: Path, memory_limit_mb: int) -> Iterator[Any]:
     """An Ibis connection to a DuckDB database in `folder`, which is made, used for spilling, and removed.
 
-    Nothing is fetched from the network, and times without a zone are UTC. Raises `TrainingError` if the memory
-    limit or the disk does not suffice.
+    Nothing is fetched from the network, and times without a zone are UTC. Raises `TrainingError` if the
+    memory limit or the disk does not suffice.
     """
     folder.mkdir()
     connection = ibis.duckdb.connect(
@@ -76,7 +76,7 @@ def duckdb_in(folder: Path, memory_limit_mb: int) -> Iterator[Any]:
         yield connection
     except duckdb.OutOfMemoryException as exc:
         raise TrainingError(
-            f"cleaning needs more memory than data.memory_limit_mb = {memory_limit_mb} or more disk than there is: "
+            f"cleaning needs more than data.memory_limit_mb = {memory_limit_mb}, or more disk than there is: "
             f"{str(exc).splitlines()[0]}"
         ) from exc
     except duckdb.IOException as exc:

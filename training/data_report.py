@@ -52,7 +52,10 @@ class DataReport:
 
 
 def load_report(path: Path) -> DataReport:
-    """Reads a saved report. Raises `OSError`, `ValueError` or `TypeError` if it is missing or of another kind."""
+    """Reads a saved report.
+
+    Raises `OSError`, `ValueError` or `TypeError` if it is missing or of another layout.
+    """
     fields = json.loads(path.read_text(encoding="utf-8"))
     for kind in ("events_file", "items_file", "users_file"):
         if fields.get(kind) is not None:

@@ -150,8 +150,9 @@ class _Run:
         folder.mkdir(parents=True)
         source = open_source(self._connection, path, table, folder=folder, private=self._excluded)
         for field, names in table.columns:
-            for name in (names,) if isinstance(names, str) else names or ():
-                source.require(name, f"data.{kind}.columns.{field}")
+            for name in names.values() if isinstance(names, dict) else (names,):
+                if name is not None:
+                    source.require(name, f"data.{kind}.columns.{field}")
         return source
 
     def _settle(

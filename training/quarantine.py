@@ -11,16 +11,16 @@ from training.cleaning import FORGOTTEN
 from training.source_files import LINE, SourceTable
 
 
-@ibis.udf.scalar.builtin
-def to_json(value) -> str:  # type: ignore  # DuckDB's own function; without a type it takes any value
+@ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]  # Ibis has no types
+def to_json(value) -> str:  # type: ignore[empty-body, no-untyped-def]  # DuckDB's; untyped, it takes any value
     """A value as JSON text."""
 
 
 class Quarantine:
-    """Collects dropped rows and writes them to one CSV file: file, line, reason, row; sorted by file and line.
+    """Collects dropped rows and writes them to a CSV file: file, line, reason, row; sorted by file and line.
 
-    `row` is the row as JSON, or its text as it was read if it could not be split into columns. It is empty for
-    forgotten users, of whom nothing is kept.
+    `row` is the row as JSON, or its text as it was read if it could not be split into columns. It is empty
+    for forgotten users, of whom nothing is kept.
     """
 
     def __init__(self, connection: Any) -> None:

@@ -1,30 +1,28 @@
 """Reading an input file, CSV or Parquet, as a table whose rows know their line.
 
-CSV is parsed record by record with the standard library, because the line of a bad row must be exact and
-DuckDB's parallel reader does not tell it. Lines are *physical* lines, counted from 1, the header included; a
-row whose quoted text holds line breaks has the number of the line it starts on. Blank lines count as lines but
-are no rows. The parsed cells go to a Parquet file of text columns in batches, so memory does not grow with the
-file. In a Parquet file, the line is the row's number, counted from 1.
+CSV is parsed with the standard library (`csv_records`), because the line of a bad row must be exact, and
+DuckDB's parallel reader does not tell the line of good ones, which may turn out bad later. The parsed cells
+go to a Parquet file of text columns in batches, so memory does not grow with the file. In a Parquet file, the
+line is the row's number, counted from 1.
 
 A record that cannot be split into the header's columns is *rejected*: it is kept as it was read, with the
-reason. After a quote that is never closed, only the line it opens on is rejected, and reading goes on with the
-next line: a stray quote must not swallow the rest of the file.
+reason.
 """
 
 from __future__ import annotations
 
-import csv
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.config import FileConfig
+from training.csv_records import records
 from training.errors import TrainingError
 
 LINE = "riptide:line"
@@ -49,12 +47,12 @@ class SourceTable:
     rows_read: int
     """All rows, rejected ones included."""
     rejects: Path | None
-    """Parquet file (line int64, reason string, raw string) of the rows that could not be split into columns."""
+    """Parquet file (line int64, reason string, raw string) of the rows that are not split into columns."""
     rejected: dict[str, int]
     """Rejected rows by reason."""
 
     def require(self, column: str, key: str) -> None:
-        """Raises `TrainingError` if the column that the configuration names under `key` is not in the file."""
+        """Raises `TrainingError` if the file lacks the column, which the configuration names under `key`."""
         if column not in self.columns:
             raise TrainingError(
                 f"{self.file}, {self.header_line}: there is no column {column!r}, which {key} names; "
@@ -112,11 +110,11 @@ def _open_csv(
     staged, rejects = folder / "staged.parquet", folder / "rejects.parquet"
     try:
         with file.open(encoding=encoding, errors="surrogateescape", newline="") as stream:
-            records = _records(stream, config)
-            columns = config.column_names or _header(file, records)
+            parsed = records(stream, config)
+            columns = config.column_names or _header(file, parsed)
             _check_names(file, "line 1", columns)
             with _Staging(staged, rejects, columns, config, private) as staging:
-                for line, fields, raw in records:
+                for line, fields, raw in parsed:
                     staging.add(line, fields, raw)
     except UnicodeDecodeError as exc:
         raise TrainingError(
@@ -135,8 +133,8 @@ def _open_csv(
     )
 
 
-def _header(file: Path, records: Iterator[tuple[int, list[str] | None, str]]) -> tuple[str, ...]:
-    line, fields, raw = next(records, (1, [], ""))
+def _header(file: Path, parsed: Iterator[tuple[int, list[str] | None, str]]) -> tuple[str, ...]:
+    line, fields, raw = next(parsed, (1, [], ""))
     if not fields:
         raise TrainingError(f"{file}, line {line}: this should be a header of column names, not {raw[:80]!r}")
     if any(not name.isprintable() for name in fields):  # an undecodable byte is an unprintable surrogate
@@ -149,53 +147,6 @@ def _check_names(file: Path, where: str, columns: tuple[str, ...]) -> None:
     for name in columns:  # DuckDB's column names ignore case
         if folded[name.casefold()] > 1:
             raise TrainingError(f"{file}, {where}: column {name!r} must be there once, in one spelling")
-
-
-class _Lines:
-    """The physical lines of a file; those of a record that turned out broken can be read again."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._again: deque[str] = deque()
-        self.taken = 0
-        self.record: list[str] = []
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._stream)
-        self.taken += 1
-        self.record.append(line)
-        return line
-
-    def put_back_all_but_first(self) -> None:
-        rest = self.record[1:]
-        self._again.extendleft(reversed(rest))
-        self.taken -= len(rest)
-        del self.record[1:]
-
-
-def _records(stream: TextIO, config: FileConfig) -> Iterator[tuple[int, list[str] | None, str]]:
-    """(line, cells, raw text) of every record; the cells are None where the quoting is broken."""
-    lines = _Lines(stream)
-    quoting = csv.QUOTE_MINIMAL if config.quote else csv.QUOTE_NONE
-    reader = csv.reader(
-        lines, delimiter=config.delimiter, quotechar=config.quote or None, quoting=quoting, strict=True
-    )
-    while True:
-        lines.record.clear()
-        line = lines.taken + 1
-        fields: list[str] | None
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            lines.put_back_all_but_first()
-            fields = None
-        if fields != []:
-            yield line, fields, lines.record[0] if len(lines.record) == 1 else "".join(lines.record)
 
 
 class _Staging:
