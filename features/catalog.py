@@ -106,6 +106,8 @@ class Catalog:
 
     categories: tuple[str, ...]
     """In the order of the model's `allowed_categories` axis."""
+    category_index: dict[str, int]
+    """Category to its place on that axis."""
     popular: NDArray[np.int64]
     """int64 `[N]`, keys of all items, most popular first."""
 
@@ -127,6 +129,7 @@ class Catalog:
         if categories is None or popular is None:
             raise CatalogError(f"{path}: not a catalogue: its category list or popularity order is missing")
         self.categories = tuple(json.loads(bytes(categories)))
+        self.category_index = {name: index for index, name in enumerate(self.categories)}
         self.popular = np.frombuffer(bytes(popular), "<i8").astype(np.int64)
         self._cache: dict[int, CatalogItem] = {}
 

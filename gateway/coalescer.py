@@ -1,0 +1,113 @@
+"""Joining concurrent requests: one feature read and one call of Triton for all that wait.
+
+No timer: a batch leaves as soon as the one before it is back, with whatever has come in since. Under light
+load that is a single request, which waits for nobody; under heavy load batches grow by themselves. One batch
+is in flight per worker: with two, each is half as large and the overhead of both is paid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from gateway.errors import ModelUnavailable
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
+
+class Waiting(Generic[Asked, Answer]):
+    """A request in the queue, and the future that its caller awaits."""
+
+    __slots__ = ("answer", "asked", "deadline")
+
+    def __init__(self, asked: Asked, answer: asyncio.Future[Answer], deadline: float) -> None:
+        self.asked = asked
+        self.answer = answer
+        self.deadline = deadline
+        """On the event loop's clock, seconds."""
+
+    def expire(self) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(ModelUnavailable("no answer within the time left for the model"))
+
+
+class Coalescer(Generic[Asked, Answer]):
+    """Batches calls of one coroutine function."""
+
+    def __init__(
+        self,
+        answer_batch: Callable[[Sequence[Waiting[Asked, Answer]]], Awaitable[None]],
+        *,
+        max_batch: int,
+        join: bool = True,
+    ) -> None:
+        """Makes a coalescer.
+
+        Args:
+            answer_batch: settles the future of every entry that it is given. What it raises is given to
+                those that it left open.
+            max_batch: most entries per call.
+            join: False calls it once per request, at once.
+        """
+        self._answer_batch = answer_batch
+        self._max_batch = max_batch
+        self._join = join
+        self._waiting: deque[Waiting[Asked, Answer]] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def submit(self, asked: Asked, timeout_s: float) -> Answer:
+        """The answer to `asked`.
+
+        Raises:
+            ModelUnavailable: none within `timeout_s`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        entry: Waiting[Asked, Answer] = Waiting(asked, loop.create_future(), deadline)
+        # A timer handle costs a fraction of asyncio.timeout, which counts at thousands of calls a second.
+        timer = loop.call_at(deadline, entry.expire)
+        if not self._join:
+            self._start([entry])
+        else:
+            self._waiting.append(entry)
+            if not self._running:
+                self._start_next()
+        try:
+            return await entry.answer
+        finally:
+            timer.cancel()
+
+    async def close(self) -> None:
+        """Waits for the batches in flight."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _start_next(self) -> None:
+        batch: list[Waiting[Asked, Answer]] = []
+        while self._waiting and len(batch) < self._max_batch:
+            entry = self._waiting.popleft()
+            if not entry.answer.done():  # its caller may have given up
+                batch.append(entry)
+        if batch:
+            self._start(batch)
+
+    def _start(self, batch: list[Waiting[Asked, Answer]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(batch))
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not self._running:
+            self._start_next()
+
+    async def _run(self, batch: list[Waiting[Asked, Answer]]) -> None:
+        try:
+            await self._answer_batch(batch)
+        except Exception as error:
+            for entry in batch:
+                if not entry.answer.done():
+                    entry.answer.set_exception(error)

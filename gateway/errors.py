@@ -1,0 +1,53 @@
+"""What can go wrong in the gateway, and the gRPC status that a caller sees.
+
+    GatewayError
+    ├── InvalidRequest    INVALID_ARGUMENT   a field breaks a limit; the sentence begins with its name
+    ├── NotFound          NOT_FOUND          the item or user that the call is about is unknown
+    └── ModelUnavailable  (never seen)       Recommend answers with a fallback page instead
+
+Errors of other layers: StoreFull → RESOURCE_EXHAUSTED, StoreUnavailable → UNAVAILABLE,
+TimeoutError → DEADLINE_EXCEEDED, anything else → INTERNAL with a fixed text; details are in the log only.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+from features.store import StoreFull, StoreUnavailable
+
+
+class GatewayError(Exception):
+    """Base of the errors of the gateway."""
+
+
+class InvalidRequest(GatewayError):
+    """A field of the request breaks a limit of the contract."""
+
+    def __init__(self, field: str, sentence: str) -> None:
+        """`field` as written in the .proto, with its index if repeated; `sentence`: what would be right."""
+        super().__init__(f"{field}: {sentence}")
+
+
+class NotFound(GatewayError):
+    """The item or user that the call is about is unknown."""
+
+
+class ModelUnavailable(GatewayError):
+    """Triton did not answer, or not in time, or with something that is no answer."""
+
+
+_STATUS: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
+    (NotFound, grpc.StatusCode.NOT_FOUND),
+    (StoreFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (StoreUnavailable, grpc.StatusCode.UNAVAILABLE),
+    (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
+)
+
+
+def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """The status and the sentence that the caller gets for `error`."""
+    for kind, code in _STATUS:
+        if isinstance(error, kind):
+            return code, str(error) or "the deadline has passed"
+    return grpc.StatusCode.INTERNAL, "internal error; the gateway's log has the details under this request id"

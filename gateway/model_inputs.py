@@ -1,0 +1,107 @@
+"""Filling the inputs that a version's metadata lists, for a whole batch at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.catalog import Catalog
+from features.model_inputs import left_padded
+from features.record import CachedAnswer, UserRecord
+
+if TYPE_CHECKING:
+    from gateway.routing import ServingVersion
+
+FILLABLE_INPUTS: dict[str, str] = {
+    "history_keys": "INT64",
+    "history_times": "INT64",
+    "request_time": "INT64",
+    "user_vector": "FP32",
+    "user_vector_fresh": "INT32",
+    "exclude_keys": "INT64",
+    "allowed_categories": "BOOL",
+}
+"""The inputs this gateway can fill, with Triton's name of their type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the model needs to know of one request."""
+
+    record: UserRecord
+    answer: CachedAnswer | None
+    """A cached answer that is fresh and of the serving version."""
+    categories: tuple[str, ...]
+    """Empty: no filter."""
+    excluded: tuple[int, ...]
+    include_seen: bool
+
+
+def model_inputs(version: ServingVersion, rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
+    """The inputs of `rows`, those that `version` lists and no others.
+
+    Returns:
+        name → `[len(rows), width]`, with the widths and types of the metadata.
+    """
+    return {name: _FILL[name](rows, tensor.width, version.catalog) for name, tensor in version.inputs.items()}
+
+
+def _history_keys(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+    return left_padded([row.record.keys for row in rows], width, np.int64)
+
+
+def _history_times(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+    return left_padded([row.record.times for row in rows], width, np.int64)
+
+
+def _request_time(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+    return np.full((len(rows), width), int(time.time()), np.int64)
+
+
+def _user_vector(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+    vectors = np.zeros((len(rows), width), np.float32)
+    for vector, row in zip(vectors, rows, strict=True):
+        if row.answer is not None:
+            vector[:] = row.answer.vector
+    return vectors
+
+
+def _user_vector_fresh(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+    return np.array([[row.answer is not None] for row in rows], np.int32)
+
+
+def _exclude_keys(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+    keys = np.zeros((len(rows), width), np.int64)
+    for slots, row in zip(keys, rows, strict=True):
+        asked = row.excluded[:width]
+        slots[: len(asked)] = asked
+        if not row.include_seen:
+            # The newest seen items; `page` sees to those that do not fit.
+            seen = row.record.keys[max(0, len(row.record.keys) - (width - len(asked))) :]
+            slots[len(asked) : len(asked) + len(seen)] = seen
+    return keys
+
+
+def _allowed_categories(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+    allowed = np.ones((len(rows), width), np.bool_)
+    for slots, row in zip(allowed, rows, strict=True):
+        if row.categories:
+            slots[:] = False
+            slots[[catalog.category_index[name] for name in row.categories]] = True
+    return allowed
+
+
+_FILL = {
+    "history_keys": _history_keys,
+    "history_times": _history_times,
+    "request_time": _request_time,
+    "user_vector": _user_vector,
+    "user_vector_fresh": _user_vector_fresh,
+    "exclude_keys": _exclude_keys,
+    "allowed_categories": _allowed_categories,
+}

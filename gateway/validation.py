@@ -1,0 +1,129 @@
+"""Checking requests at the edge: the limits written in the .proto, each answered with the name of its field."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+from client.riptide.v1 import recommender_pb2 as pb
+from features.catalog import Catalog
+from features.record import Event
+from features.schema import MAX_ID_BYTES, EventType, item_key
+from gateway.errors import InvalidRequest
+
+MAX_LIMIT = 100
+MAX_CATEGORIES = 64
+MAX_EXCLUDED = 500
+MAX_EVENTS = 1000
+MAX_REQUEST_ID_BYTES = 128
+MAX_WEIGHT = 1e6
+CLOCK_SKEW_S = 300
+
+_EVENT_TYPES = {int(kind): kind for kind in EventType}
+
+
+def check_id(field: str, value: str) -> str:
+    """`value`, if it is a user or item id.
+
+    Raises:
+        InvalidRequest: it is empty or longer than 256 UTF-8 bytes.
+    """
+    # A string has at most as many characters as bytes: the long ones need not be encoded to be refused.
+    if not value or len(value) > MAX_ID_BYTES or (not value.isascii() and len(value.encode()) > MAX_ID_BYTES):
+        size = len(value.encode())
+        raise InvalidRequest(field, f"must have 1 to {MAX_ID_BYTES} bytes, not {size}")
+    return value
+
+
+def check_limit(limit: int) -> int:
+    """`limit`, if it is within 1 to 100.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidRequest("limit", f"must be from 1 to {MAX_LIMIT}, not {limit}")
+    return limit
+
+
+def check_request_id(value: str) -> str:
+    """`value`, if it is empty or a usable request id.
+
+    Raises:
+        InvalidRequest: longer than 128 bytes.
+    """
+    if len(value) > MAX_REQUEST_ID_BYTES or len(value.encode()) > MAX_REQUEST_ID_BYTES:
+        raise InvalidRequest(
+            "request_id", f"must have at most {MAX_REQUEST_ID_BYTES} bytes, not {len(value.encode())}"
+        )
+    return value
+
+
+def check_filter(asked: pb.Filter, catalog: Catalog) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The categories asked for and the keys of the items not wanted.
+
+    Raises:
+        InvalidRequest: too many of either, an item id that is none, or a category that the version lacks.
+    """
+    if len(asked.categories) > MAX_CATEGORIES:
+        raise InvalidRequest(
+            "filter.categories", f"must have at most {MAX_CATEGORIES} entries, not {len(asked.categories)}"
+        )
+    if len(asked.exclude_item_ids) > MAX_EXCLUDED:
+        raise InvalidRequest(
+            "filter.exclude_item_ids",
+            f"must have at most {MAX_EXCLUDED} entries, not {len(asked.exclude_item_ids)}",
+        )
+    for index, category in enumerate(asked.categories):
+        if category not in catalog.category_index:
+            shown = category if len(category) <= 64 else category[:64] + "…"
+            raise InvalidRequest(
+                f"filter.categories[{index}]",
+                f"{shown!r} is no category of the serving version; it has {_listed(catalog.categories)}",
+            )
+    excluded = tuple(
+        item_key(check_id(f"filter.exclude_item_ids[{index}]", item_id))
+        for index, item_id in enumerate(asked.exclude_item_ids)
+    )
+    return tuple(asked.categories), excluded
+
+
+def check_events(events: Sequence[pb.Event], catalog: Catalog) -> list[Event]:
+    """The events of a request, if all of them can be stored.
+
+    Raises:
+        InvalidRequest: there are none or too many, or one of them breaks a limit.
+    """
+    if not 1 <= len(events) <= MAX_EVENTS:
+        raise InvalidRequest("events", f"must have 1 to {MAX_EVENTS} entries, not {len(events)}")
+    now = int(time.time())
+    return [_checked_event(f"events[{index}]", event, now, catalog) for index, event in enumerate(events)]
+
+
+def _checked_event(field: str, event: pb.Event, now: int, catalog: Catalog) -> Event:
+    user_id = check_id(f"{field}.user_id", event.user_id)
+    item_id = check_id(f"{field}.item_id", event.item_id)
+    if item_key(item_id) not in catalog:
+        raise InvalidRequest(
+            f"{field}.item_id", f"{item_id!r} is not in the catalogue of the serving version"
+        )
+    kind = _EVENT_TYPES.get(event.type)
+    if kind is None:
+        names = ", ".join(name for name in pb.EventType.keys()[1:])
+        raise InvalidRequest(f"{field}.type", f"must be one of {names}, not {event.type}")
+    if event.time and not 1 <= event.time <= now + CLOCK_SKEW_S:
+        raise InvalidRequest(
+            f"{field}.time",
+            f"must be Unix seconds from 1 to {now + CLOCK_SKEW_S} (five minutes from now), or 0 for now, "
+            f"not {event.time}",
+        )
+    weight = event.weight if event.HasField("weight") else 1.0
+    if not (math.isfinite(weight) and 0 <= weight <= MAX_WEIGHT):
+        raise InvalidRequest(f"{field}.weight", f"must be a number from 0 to {MAX_WEIGHT:g}, not {weight}")
+    return Event(user_id, item_id, kind, event.time or now, weight)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:30])
+    return f"{shown} and {len(names) - 30} more" if len(names) > 30 else shown or "none"

@@ -1,0 +1,103 @@
+"""One worker process: builds the request path, serves it, drains it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+import grpc
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+from client.riptide.v1 import recommender_pb2 as pb
+from client.riptide.v1.recommender_pb2_grpc import add_RecommenderServicer_to_server
+from features.settings import Settings
+from features.store import open_store
+from gateway.metrics import Metrics
+from gateway.recommend import Recommend
+from gateway.routing import Router
+from gateway.scorer import Scorer, triton_channel
+from gateway.servicer import Recommender
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
+MODEL_SERVICE = "riptide.model"
+"""Health service that is SERVING while a model version is; the gateway itself serves fallback pages without."""
+
+_HEALTH_INTERVAL_S = 0.25
+
+log = logging.getLogger("riptide.gateway.worker")
+
+
+async def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises:
+        RoutingError: no version is published.
+        StoreUnavailable: the store cannot be opened.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+    channel = triton_channel(settings.triton_target)
+    router = Router(settings, channel)
+    store = open_store(settings)
+    metrics = Metrics()
+    recommend = Recommend(
+        store, router, Scorer(channel), metrics, max_batch=settings.max_batch, join=settings.coalesce
+    )
+    server = grpc.aio.server(
+        maximum_concurrent_rpcs=settings.max_in_flight,
+        # All workers listen on one port; the kernel spreads connections over them.
+        options=[("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", 1 << 20)],
+    )
+    servicer = Recommender(
+        recommend,
+        store,
+        router,
+        metrics,
+        default_deadline_s=settings.default_deadline_ms / 1000,
+        model_timeout_s=settings.model_timeout_ms / 1000,
+        access_log=settings.access_log,
+    )
+    add_RecommenderServicer_to_server(servicer, server)
+    status = health.HealthServicer()
+    add_HealthServicer_to_server(status, server)
+    if settings.reflection:
+        reflection.enable_server_reflection(
+            (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
+            server,
+        )
+    server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+
+    await router.look()
+    await server.start()
+    for name in ("", SERVICE):
+        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+    log.info("gateway worker listens on %s:%d", settings.host, settings.grpc_port)
+    beside = [asyncio.create_task(router.look_for_good()), asyncio.create_task(_report_model(status, router))]
+    await stop.wait()
+
+    log.info("draining")
+    await status.enter_graceful_shutdown()
+    await server.stop(settings.drain_s)
+    for task in beside:
+        task.cancel()
+    await asyncio.gather(*beside, return_exceptions=True)
+    await recommend.close()
+    await store.close()
+    await channel.close()
+    log.info("drained")
+
+
+async def _report_model(status: health.HealthServicer, router: Router) -> None:
+    while True:
+        serving = router.serving is not None
+        await status.set(
+            MODEL_SERVICE,
+            health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING,
+        )
+        await asyncio.sleep(_HEALTH_INTERVAL_S)
