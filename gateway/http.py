@@ -43,7 +43,7 @@ async def serve(settings: Settings) -> asyncio.Server:
 async def _answer(settings: Settings, request_line: str) -> tuple[HTTPStatus, str, bytes]:
     method, _, rest = request_line.partition(" ")
     path = rest.split(" ")[0].split("?")[0]
-    if method not in ("GET", "HEAD"):
+    if method != "GET":
         return HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"only GET is answered here\n"
     if path == "/metrics":
         return HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", metrics.exposition()

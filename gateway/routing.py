@@ -1,8 +1,8 @@
 """Which model version a call goes to.
 
 The version is pinned on every call: left unpinned, Triton answers with the highest one that is ready, and two
-calls of one page could meet different versions. The highest ready version is served; while Triton is down, the
-catalogue of the version served last (at start: of the newest one published) feeds the fallback pages.
+calls of one page could meet different versions. The highest ready version is served; while Triton is down,
+the catalogue of the version served last (at start: of the newest one published) feeds the fallback pages.
 """
 
 from __future__ import annotations

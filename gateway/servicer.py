@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import numpy as np
@@ -24,16 +24,16 @@ from gateway.recommend import Degraded, Recommend
 from gateway.routing import Router
 from gateway.validation import check_events, check_filter, check_id, check_limit, check_request_id
 
-# Of the time that the caller has left, what may be spent waiting for the model: the rest brings the fallback home.
+# What part of the caller's time may be spent waiting for the model: the rest brings the fallback home.
 _MODEL_SHARE = 0.75
 
-_DEGRADED = {reason: pb.DegradedReason.Value(f"DEGRADED_REASON_{reason.value}") for reason in Degraded}
+_DEGRADED: dict[Degraded, Any] = {
+    reason: pb.DegradedReason.Value(f"DEGRADED_REASON_{reason.value}") for reason in Degraded
+}
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-Context = (
-    grpc.aio.ServicerContext[Any, Any] if hasattr(grpc.aio.ServicerContext, "__class_getitem__") else Any
-)
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 log = logging.getLogger("riptide.gateway.calls")
 

@@ -38,7 +38,8 @@ def check_port(host: str, port: int, setting: str) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise PortInUse(
-                f"port {port} on {host} is not free ({error.strerror}); set {PREFIX}{setting.upper()} to another"
+                f"port {port} on {host} is not free ({error.strerror}); "
+                f"set {PREFIX}{setting.upper()} to another one"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Checking requests at the edge: the limits written in the .proto, each answered with the name of its field."""
+"""Checking requests at the edge: the limits of the .proto, each answered with the name of its field."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from gateway.servicer import Recommender
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
 MODEL_SERVICE = "riptide.model"
-"""Health service that is SERVING while a model version is; the gateway itself serves fallback pages without."""
+"""Health service that is SERVING while a model version is; without one the gateway serves fallback pages."""
 
 _HEALTH_INTERVAL_S = 0.25
 
