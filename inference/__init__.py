@@ -1,0 +1,1 @@
+"""Running Triton: the server process, the SavedModel backend and the model configuration."""

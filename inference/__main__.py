@@ -1,0 +1,63 @@
+"""`python -m inference`: run Triton in the foreground, restarted when it dies, until SIGTERM or Ctrl-C.
+
+Prints one line `triton ready: …` on standard output each time the model is ready and has proven itself; the log is
+on standard error. With the setting `triton_address` nothing is started: the Triton there is proven, once.
+
+Exit status: 0 stopped, or proven; 2 something to put right first (settings, installation, a port, no published
+version); 1 Triton failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+
+from features.settings import Settings, load_settings
+from inference.errors import NothingPublished, PortInUse, TritonError, TritonNotFound, UnfitEnvironment
+from inference.proof import Proof, prove_target
+from inference.supervisor import supervise
+
+
+def main() -> int:
+    """The command; returns the exit status."""
+    argparse.ArgumentParser(prog="python -m inference", description=__doc__.split("\n")[0]).parse_args()
+    settings = load_settings()
+    logging.basicConfig(
+        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    try:
+        asyncio.run(_run(settings))
+    except (NothingPublished, PortInUse, TritonNotFound, UnfitEnvironment) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except TritonError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    if settings.triton_address is not None:
+        proof = await prove_target(
+            settings.triton_address,
+            settings.model_name,
+            settings.model_repository,
+            timeout_s=settings.triton_ready_s,
+        )
+        _announce(proof)
+        return
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await supervise(settings, stop, _announce)
+
+
+def _announce(proof: Proof) -> None:
+    print(f"triton ready: {proof}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The model's `config.pbtxt`, built with Triton's own protobuf from the SavedModel's signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import text_format
+from numpy.typing import NDArray
+from tritonclient.grpc import model_config_pb2
+
+from inference.signature import RECOMMEND, Signature
+
+MAX_BATCH = 64
+WARM_BATCHES = (1, 8, 32, 64)
+"""Batch sizes run before a version counts as ready; the first run of a shape is slow."""
+
+TRITON_TYPES = {
+    "int64": model_config_pb2.TYPE_INT64,
+    "int32": model_config_pb2.TYPE_INT32,
+    "float32": model_config_pb2.TYPE_FP32,
+    "bool": model_config_pb2.TYPE_BOOL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a machine is like, as far as the model's configuration depends on it. 0 threads: TensorFlow chooses."""
+
+    instances: int
+    gpu: bool
+    intra_op_threads: int
+    inter_op_threads: int
+
+
+PROFILES: Mapping[str, Profile] = {
+    "cpu": Profile(instances=1, gpu=False, intra_op_threads=0, inter_op_threads=1),
+    "gpu": Profile(instances=1, gpu=True, intra_op_threads=0, inter_op_threads=0),
+}
+
+QUEUE_TIMEOUT_US = 1_000_000
+"""A request that waited this long is refused; callers set a shorter one per request."""
+
+MAX_QUEUE = 512
+"""Requests that may wait; a further one is refused at once."""
+
+
+def warmup_file(tensor: str) -> str:
+    """Name, in the model's `warmup/` folder, of the file that holds `MAX_BATCH` rows of one input."""
+    return f"{tensor}.raw"
+
+
+def build_config(name: str, signature: Signature, profile: Profile) -> model_config_pb2.ModelConfig:
+    """The configuration that serves `signature` as the model `name`.
+
+    It names platform and backend: the Python-based backend of this package and the native one of NVIDIA's images
+    both load it.
+    """
+    config = model_config_pb2.ModelConfig(
+        name=name, platform="tensorflow_savedmodel", backend="tensorflow", max_batch_size=MAX_BATCH
+    )
+    config.version_policy.latest.num_versions = 1
+    for tensor in signature.inputs:
+        config.input.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=tensor.dims)
+    for tensor in signature.outputs:
+        config.output.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=tensor.dims)
+    kind = model_config_pb2.ModelInstanceGroup.KIND_GPU if profile.gpu else model_config_pb2.ModelInstanceGroup.KIND_CPU
+    config.instance_group.add(count=profile.instances, kind=kind)
+    policy = config.dynamic_batching.default_queue_policy
+    policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
+    policy.default_timeout_microseconds = QUEUE_TIMEOUT_US
+    policy.allow_timeout_override = True
+    policy.max_queue_size = MAX_QUEUE
+    parameters = {
+        "TF_SIGNATURE_DEF": RECOMMEND,
+        "TF_NUM_INTRA_THREADS": str(profile.intra_op_threads),
+        "TF_NUM_INTER_THREADS": str(profile.inter_op_threads),
+    }
+    for key, value in parameters.items():
+        config.parameters[key].string_value = value
+    for batch in WARM_BATCHES:
+        warmup = config.model_warmup.add(name=f"batch_{batch}", batch_size=batch)
+        for tensor in signature.inputs:
+            data = warmup.inputs[tensor.name]
+            data.data_type = TRITON_TYPES[tensor.dtype]
+            data.dims.extend(tensor.dims)
+            data.input_data_file = warmup_file(tensor.name)
+    return config
+
+
+def warmup_data(signature: Signature, requests: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
+    """File name → raw little-endian rows: `requests` repeated to `MAX_BATCH` rows, so fresh and other rows mix."""
+    files = {}
+    for tensor in signature.inputs:
+        rows = requests[tensor.name]
+        repeated = rows.repeat(-(-MAX_BATCH // len(rows)), axis=0)[:MAX_BATCH]
+        files[warmup_file(tensor.name)] = repeated.tobytes()
+    return files
+
+
+def to_text(config: model_config_pb2.ModelConfig) -> str:
+    """The text of `config.pbtxt`."""
+    return str(text_format.MessageToString(config))
+
+
+def from_text(text: str) -> model_config_pb2.ModelConfig:
+    """Parse a `config.pbtxt`.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    config = model_config_pb2.ModelConfig()
+    try:
+        text_format.Parse(text, config)
+    except text_format.ParseError as exc:
+        raise ValueError(str(exc)) from exc
+    return config

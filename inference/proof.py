@@ -1,0 +1,162 @@
+"""Proof that a running Triton answers: readiness of the model, then known requests with known answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from inference.errors import ModelNotReady, ProofFailed
+from inference.golden import Arrays, Golden, difference, read_golden
+
+CALL_TIMEOUT_S = 30.0
+POLL_S = 0.1
+
+OUTPUT_SETS: Sequence[tuple[str, ...]] = (
+    ("item_keys", "scores"),
+    ("item_keys", "scores", "reason_keys"),
+    ("item_keys", "scores", "user_vector"),
+    ("item_keys", "scores", "reason_keys", "user_vector"),
+)
+"""Each set is a graph of its own in TensorFlow; the proof asks for all of them, which also warms them."""
+
+TRITON_NAMES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "bool": "BOOL"}
+NUMPY_TYPES = {triton: np.dtype(name) for name, triton in TRITON_NAMES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was proven: `requests` golden requests of `version`."""
+
+    model: str
+    version: int
+    requests: int
+
+    def __str__(self) -> str:
+        return f"{self.model} version {self.version}, {self.requests} golden requests answered as expected"
+
+
+def open_channel(target: str) -> grpc.aio.Channel:
+    """A channel to Triton's gRPC endpoint, without a limit on message sizes and never through a proxy."""
+    return grpc.aio.insecure_channel(
+        target,
+        options=[
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ],
+    )
+
+
+async def wait_ready(stub: Any, model: str, *, timeout_s: float) -> None:
+    """Return when the model, not only the server, is ready.
+
+    Raises:
+        ModelNotReady: it was not within `timeout_s`.
+    """
+    last = "it was not reachable"
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    answer = await stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=CALL_TIMEOUT_S)
+                    if answer.ready:
+                        return
+                    last = "the server answers, but the model is not loaded"
+                except grpc.aio.AioRpcError as error:
+                    last = f"{error.code().name} {error.details()}"
+                await asyncio.sleep(POLL_S)
+    except TimeoutError as exc:
+        raise ModelNotReady(f"Triton did not have {model} ready within {timeout_s:g} s: {last}") from exc
+
+
+async def ready_versions(stub: Any, model: str) -> list[int]:
+    """Versions of the model that answer now, ascending."""
+    metadata = await stub.ModelMetadata(service_pb2.ModelMetadataRequest(name=model), timeout=CALL_TIMEOUT_S)
+    return sorted(int(version) for version in metadata.versions)
+
+
+async def prove(stub: Any, model: str, repository: Path) -> Proof:
+    """Send the golden requests of every ready version; the proof is of the newest.
+
+    Each set of outputs is asked for once with all rows in one request and once with a single row.
+
+    Raises:
+        ProofFailed: an answer differs, or a request failed; names the version and what is wrong.
+        UnfitModel: a version's golden requests cannot be read.
+    """
+    try:
+        versions = await ready_versions(stub, model)
+    except grpc.aio.AioRpcError as exc:
+        raise ProofFailed(f"Triton does not describe {model}: {exc.code().name} {exc.details()}") from exc
+    if not versions:
+        raise ProofFailed(f"Triton names no ready version of {model}")
+    rows = 0
+    for version in versions:
+        golden = read_golden(repository / model / str(version) / "golden.npz")
+        rows = golden.rows
+        for outputs in OUTPUT_SETS:
+            for batch in (golden, _first(golden)):
+                try:
+                    answers = await infer(stub, model, version, batch.inputs, outputs)
+                except grpc.aio.AioRpcError as exc:
+                    raise ProofFailed(
+                        f"{model} version {version} fails a golden request: {exc.code().name} {exc.details()}"
+                    ) from exc
+                wrong = difference(batch, answers)
+                if wrong:
+                    raise ProofFailed(f"{model} version {version} answers golden requests wrongly: {wrong}")
+    return Proof(model, versions[-1], rows)
+
+
+async def infer(stub: Any, model: str, version: int, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
+    """One `ModelInfer`; arrays in, the named arrays out.
+
+    Raises:
+        grpc.aio.AioRpcError: as Triton answered.
+    """
+    answer = await stub.ModelInfer(infer_request(model, version, inputs, outputs), timeout=CALL_TIMEOUT_S)
+    return {
+        output.name: np.frombuffer(raw, NUMPY_TYPES[output.datatype]).reshape(tuple(output.shape))
+        for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)
+    }
+
+
+def infer_request(
+    model: str, version: int, inputs: Arrays, outputs: Sequence[str]
+) -> service_pb2.ModelInferRequest:
+    """The request message, tensors as raw bytes."""
+    request = service_pb2.ModelInferRequest(model_name=model, model_version=str(version))
+    for name, array in inputs.items():
+        request.inputs.add(name=name, datatype=TRITON_NAMES[array.dtype.name], shape=array.shape)
+        request.raw_input_contents.append(np.ascontiguousarray(array).tobytes())
+    for name in outputs:
+        request.outputs.add(name=name)
+    return request
+
+
+async def prove_target(target: str, model: str, repository: Path, *, timeout_s: float) -> Proof:
+    """Wait for the Triton at `target` to have the model ready, then `prove` it.
+
+    Raises:
+        ModelNotReady, ProofFailed, UnfitModel: see `wait_ready` and `prove`.
+    """
+    async with open_channel(target) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        await wait_ready(stub, model, timeout_s=timeout_s)
+        return await prove(stub, model, repository)
+
+
+def _first(golden: Golden) -> Golden:
+    return Golden(
+        {name: array[:1] for name, array in golden.inputs.items()},
+        {name: array[:1] for name, array in golden.outputs.items()},
+    )

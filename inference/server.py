@@ -1,0 +1,190 @@
+"""One Triton process: how it is started, what it says, how it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import re
+import socket
+import sys
+from collections import deque
+from pathlib import Path
+
+from features.settings import PREFIX, Settings
+from inference.access import ADMIN_KEY, admin_token
+from inference.environment import Triton
+from inference.errors import PortInUse
+from inference.guardian import SHARED_MEMORY, remove_regions
+
+GRACE_S = 10.0
+"""After SIGTERM, how long Triton may take; requests in flight are given the first half of it."""
+
+MAX_LINE = 1 << 20
+LOG_LINE = re.compile(r'^([IWEF])\d{4} [\d:.]+ +\d+ [^\]]*\] "?(.*?)"?$')
+LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
+ORDINARY_WITHOUT_GPU = ("CUDA", "CudaDriver", "NVML", "DCGM")
+"""Words of complaints that every start on a machine without a GPU makes."""
+
+log = logging.getLogger("riptide.triton")
+
+
+def check_ports(settings: Settings) -> None:
+    """Refuse to start where another process listens.
+
+    Raises:
+        PortInUse: naming the port and its setting.
+    """
+    for field in ("triton_http_port", "triton_grpc_port", "triton_metrics_port"):
+        port = getattr(settings, field)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.triton_host, port))
+            except OSError as exc:
+                if exc.errno != errno.EADDRINUSE:
+                    raise PortInUse(
+                        f"{settings.triton_host}:{port} cannot be bound ({exc.strerror}); "
+                        f"see {PREFIX}TRITON_HOST and {PREFIX}{field.upper()}"
+                    ) from exc
+                raise PortInUse(
+                    f"port {port} is in use; set {PREFIX}{field.upper()} to a free one, or end what listens there"
+                ) from exc
+
+
+def command(settings: Settings, triton: Triton, backends: Path, shm_prefix: str) -> list[str]:
+    """Triton's command line. Explicit mode: a version appears or goes only when it is told so."""
+    restricted = f"model-repository,shared-memory,trace,logging:{ADMIN_KEY}={admin_token(settings)}"
+    host = settings.triton_host
+    return [
+        str(triton.program),
+        f"--model-repository={settings.model_repository.resolve()}",
+        f"--backend-directory={backends}",
+        "--model-control-mode=explicit",
+        f"--load-model={settings.model_name}",
+        "--disable-auto-complete-config",
+        # Strict readiness would call the whole server unready while any further version loads.
+        "--strict-readiness=false",
+        f"--exit-timeout-secs={GRACE_S / 2:.0f}",
+        f"--http-address={host}",
+        f"--http-port={settings.triton_http_port}",
+        f"--grpc-address={host}",
+        f"--grpc-port={settings.triton_grpc_port}",
+        f"--metrics-address={host}",
+        f"--metrics-port={settings.triton_metrics_port}",
+        f"--grpc-restricted-protocol={restricted}",
+        f"--http-restricted-api={restricted}",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+    ]
+
+
+def environment(triton: Triton) -> dict[str, str]:
+    """The environment variables of Triton and its stubs.
+
+    The stub starts Python isolated and ignores PYTHONPATH; it finds its packages as the first `python3` of the PATH
+    would, so the environment's own `bin` folder comes first there.
+    """
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    variables["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    if triton.interpreter is not None:
+        binaries = triton.interpreter.executable.absolute().parent
+        variables["PATH"] = os.pathsep.join([str(binaries), variables.get("PATH", os.defpath)])
+        inherited = [path for path in (variables.get("LD_LIBRARY_PATH"),) if path]
+        variables["LD_LIBRARY_PATH"] = os.pathsep.join([*triton.library_path, *inherited])
+        variables.pop("PYTHONHOME", None)
+    return variables
+
+
+class TritonServer:
+    """A started Triton. `start` makes one; `ended` completes when the process has gone, for whatever reason."""
+
+    def __init__(self, guardian: asyncio.subprocess.Process) -> None:
+        self._guardian = guardian
+        self._complaints: deque[str] = deque(maxlen=3)
+        self.ended: asyncio.Task[int] = asyncio.create_task(self._follow())
+
+    @classmethod
+    async def start(cls, settings: Settings, triton: Triton, backends: Path, *, attempt: int) -> TritonServer:
+        """Start Triton under its guardian.
+
+        Raises:
+            OSError: the program cannot be run.
+        """
+        remove_stale_regions()
+        prefix = f"{_region_prefix(os.getpid())}{attempt}_"
+        guardian = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            str(Path(__file__).with_name("guardian.py")),
+            str(pid_file(settings).resolve()),
+            prefix,
+            str(GRACE_S),
+            *command(settings, triton, backends, prefix),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment(triton),
+            limit=MAX_LINE,
+            start_new_session=True,  # a Ctrl-C at the terminal is for the launcher, which then ends Triton in order
+        )
+        return cls(guardian)
+
+    @property
+    def complaint(self) -> str:
+        """Why it ended, as far as its log said so."""
+        return " / ".join(self._complaints) or "it did not say why"
+
+    async def stop(self) -> int:
+        """End Triton and everything that belongs to it; returns its exit status."""
+        if self._guardian.stdin is not None:
+            self._guardian.stdin.close()
+        return await asyncio.shield(self.ended)
+
+    async def _follow(self) -> int:
+        assert self._guardian.stdout is not None
+        while True:
+            try:
+                raw = await self._guardian.stdout.readline()
+            except ValueError:  # a line beyond MAX_LINE; the reader has dropped it
+                continue
+            if not raw:
+                return await self._guardian.wait()
+            self._relay(raw.decode(errors="replace").rstrip())
+
+    def _relay(self, line: str) -> None:
+        """Hand one line of Triton's log to ours, at its level."""
+        match = LOG_LINE.match(line)
+        level, text = (LEVELS[match[1]], match[2]) if match else (logging.INFO, line)
+        if any(word in text for word in ORDINARY_WITHOUT_GPU):
+            level = min(level, logging.DEBUG)
+        elif line.startswith("error: "):
+            level = logging.ERROR
+        elif not text or text[0] in "+|":  # the tables that it prints at start
+            level = logging.DEBUG
+        if level >= logging.ERROR:
+            self._complaints.append(text)
+        if text:
+            log.log(level, "%s", text)
+
+
+def pid_file(settings: Settings) -> Path:
+    """Where the process id of the running `tritonserver` stands."""
+    return settings.state_dir / "triton" / "tritonserver.pid"
+
+
+def remove_stale_regions() -> None:
+    """Remove shared-memory regions of launchers that are gone together with their guardians."""
+    for region in SHARED_MEMORY.glob(f"{_namespace_prefix()}*"):
+        launcher = region.name.removeprefix(_namespace_prefix()).split("_")[0]
+        if launcher.isdigit() and not Path(f"/proc/{launcher}").exists():
+            remove_regions(region.name)
+
+
+def _namespace_prefix() -> str:
+    # /dev/shm may be shared with other containers, where the same process id is another process.
+    return f"riptide_{os.stat('/proc/self/ns/pid').st_ino}_"
+
+
+def _region_prefix(launcher: int) -> str:
+    return f"{_namespace_prefix()}{launcher}_"

@@ -1,0 +1,95 @@
+"""The tensors of a SavedModel's signature, and the part of them that Riptide's contract fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inference.errors import UnfitModel
+
+RECOMMEND = "recommend"
+"""The signature that is served as the recommender."""
+
+INPUTS: Mapping[str, str] = {
+    "history_keys": "int64",
+    "history_times": "int64",
+    "request_time": "int64",
+    "user_vector": "float32",
+    "user_vector_fresh": "int32",
+    "exclude_keys": "int64",
+    "allowed_categories": "bool",
+}
+"""Inputs that somebody can fill, with numpy's names of their types; a version that wants another one is refused."""
+
+OUTPUTS: Mapping[str, str] = {
+    "item_keys": "int64",
+    "scores": "float32",
+    "reason_keys": "int64",
+    "user_vector": "float32",
+}
+"""Outputs that every version has."""
+
+WIDTHS: Mapping[str, str] = {
+    "history_keys": "T",
+    "user_vector": "D",
+    "exclude_keys": "M",
+    "allowed_categories": "C",
+    "item_keys": "K",
+}
+"""Which tensor's width is which letter of the contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """`dims` leaves out the batch axis; `dtype` is numpy's name."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Inputs and outputs, each in alphabetical order."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The contract's widths: T, D, M, C, K."""
+        found = {tensor.name: tensor.dims[0] for tensor in (*self.inputs, *self.outputs)}
+        return {letter: found[name] for name, letter in WIDTHS.items() if name in found}
+
+
+def read_signature(report: Mapping[str, Any]) -> Signature:
+    """Check the signature that `savedmodel.py` reported against the contract.
+
+    Raises:
+        UnfitModel: naming the tensor, what it is and what it should be.
+    """
+    inputs = _tensors("input", report["inputs"], INPUTS)
+    outputs = _tensors("output", report["outputs"], OUTPUTS)
+    missing = sorted(set(OUTPUTS) - {tensor.name for tensor in outputs})
+    if missing:
+        raise UnfitModel(f"the signature {RECOMMEND!r} has no output {missing[0]!r}")
+    signature = Signature(inputs, outputs)
+    dims = {tensor.name: tensor.dims for tensor in outputs}
+    for name in ("scores", "reason_keys"):
+        if dims[name] != dims["item_keys"]:
+            raise UnfitModel(f"output {name!r} has width {dims[name][0]}, but item_keys has {dims['item_keys'][0]}")
+    return signature
+
+
+def _tensors(side: str, reported: Mapping[str, Sequence[Any]], known: Mapping[str, str]) -> tuple[Tensor, ...]:
+    tensors = []
+    for name, (dtype, shape) in sorted(reported.items()):
+        if name not in known:
+            raise UnfitModel(f"{side} {name!r} is not part of the tensor contract, so nobody can fill or read it")
+        if dtype != known[name]:
+            raise UnfitModel(f"{side} {name!r} is {dtype}, and must be {known[name]}")
+        if len(shape) != 2 or shape[0] != -1 or shape[1] < 1:
+            raise UnfitModel(f"{side} {name!r} has shape {shape}, and must be [-1, width]: free batch, fixed width")
+        tensors.append(Tensor(name, dtype, tuple(shape[1:])))
+    return tuple(tensors)
