@@ -1,0 +1,135 @@
+"""The embedded store between processes, and when they are killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from features.lmdb_store import LmdbStore
+from features.record import Event
+from features.schema import EventType
+from features.store import StoreFull
+
+CAP = 100_000
+MAP_BYTES = 256 << 20
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from features.lmdb_store import LmdbStore
+from features.record import Event
+from features.schema import EventType
+
+async def main(folder, user, count):
+    store = LmdbStore(Path(folder), history_cap=100_000, map_bytes=256 << 20)
+    for n in range(1, int(count) + 1):
+        await store.append([Event(user, f"item {n}", EventType.CLICK, n)])
+        print(n, flush=True)
+    await store.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+READER = """
+import sys, lmdb
+txn = lmdb.open(sys.argv[1], max_dbs=2, max_readers=512).begin()
+print("reading", flush=True)
+sys.stdin.read()
+"""
+
+
+def program(source: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", source, *arguments], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+async def test_a_writer_killed_at_any_moment_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    acknowledged = 0
+    for round_, lines in enumerate((1, 17, 60)):
+        writer = program(WRITER, str(tmp_path), f"user {round_}", "100000")
+        started.append(writer)
+        assert writer.stdout is not None
+        for _ in range(lines):
+            acknowledged = int(writer.stdout.readline())
+        writer.send_signal(signal.SIGKILL)
+        rest = writer.stdout.read().split("\n")
+        acknowledged = max([acknowledged, *(int(line) for line in rest[:-1] if line)])
+
+        store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
+        [record] = await store.read([f"user {round_}"])
+        assert len(record.keys) >= acknowledged >= lines
+        # One more may have been committed before its acknowledgement was printed.
+        assert len(record.keys) <= acknowledged + 1
+        # The killed writer's lock does not stand in the way of the next write.
+        await store.append([Event("after", f"{round_}", EventType.CLICK, 1)])
+        await store.close()
+
+
+async def test_two_processes_write_the_same_user_without_losing_events(
+    tmp_path: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    started += [program(WRITER, str(tmp_path), "shared", "150") for _ in range(2)]
+    store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
+    for n in range(1, 151):
+        await store.append([Event("shared", f"mine {n}", EventType.CLICK, n)])
+    for process in started:
+        assert process.wait(60) == 0
+    [record] = await store.read(["shared"])
+    # Both writers wrote the same 150 events, this process 150 others.
+    assert len(record.keys) == 300
+    await store.close()
+
+
+async def test_the_slot_of_a_reader_that_was_killed_is_freed_at_the_next_opening(
+    tmp_path: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
+    await store.append([Event("u", "x", EventType.CLICK, 1)])
+    await store.close()
+    # The living one keeps the table of readers from being made anew.
+    living, killed = program(READER, str(tmp_path)), program(READER, str(tmp_path))
+    started += [living, killed]
+    for reader in started:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "reading\n"
+    killed.kill()
+    killed.wait()
+
+    def slots() -> str:
+        with lmdb.open(str(tmp_path), max_dbs=2, max_readers=512) as env:
+            return str(env.readers())
+
+    assert str(killed.pid) in slots()
+    store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
+    await store.close()
+    assert str(killed.pid) not in slots()
+    assert str(living.pid) in slots()
+
+
+async def test_a_full_store_refuses_the_write_and_keeps_what_it_had(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=1 << 20)
+    await store.append([Event("kept", "x", EventType.CLICK, 1)])
+    with pytest.raises(StoreFull, match="RIPTIDE_STORE_MAP_GIB"):
+        await store.append([Event("large", f"{n}", EventType.CLICK, n) for n in range(1, 90_000)])
+    large, kept = await store.read(["large", "kept"])
+    assert (len(large.keys), len(kept.keys)) == (0, 1)
+    await store.append([Event("kept", "y", EventType.CLICK, 2)])
+    await store.close()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.record import (
+    EMPTY_RECORD,
+    CachedAnswer,
+    Event,
+    RecordError,
+    UserRecord,
+    decode,
+    encode,
+    with_attributes,
+    with_events,
+)
+from features.schema import EventType
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+FLOAT32 = st.floats(width=32, allow_nan=False)
+
+
+@st.composite
+def records(draw: st.DrawFn) -> UserRecord:
+    count = draw(st.integers(0, 12))
+    of = lambda values: draw(st.lists(values, min_size=count, max_size=count))  # noqa: E731 - reads as a word
+    answer = None
+    if draw(st.booleans()):
+        answer = CachedAnswer(
+            draw(st.integers(1, 2**40)),
+            draw(INT64),
+            draw(INT64),
+            np.array(draw(st.lists(FLOAT32, min_size=1, max_size=5)), np.float32),
+            np.array(draw(st.lists(INT64, max_size=5)), np.int64),
+        )
+    record = UserRecord(
+        np.array(of(INT64), np.int64),
+        np.array(of(INT64), np.int64),
+        np.array(of(st.integers(1, 10)), np.uint8),
+        np.array(of(FLOAT32), np.float32),
+        b"",
+        draw(st.integers(0, 2**62)),
+        answer,
+    )
+    return with_attributes(
+        record, draw(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3))
+    )
+
+
+@given(records())
+def test_a_record_survives_encoding_whole(record: UserRecord) -> None:
+    again = decode(encode(record))
+    for name in ("keys", "times", "types", "weights"):
+        assert getattr(again, name).tolist() == getattr(record, name).tolist()
+    assert again.attributes == record.attributes
+    assert again.revision == record.revision
+    assert (again.answer is None) == (record.answer is None)
+    if again.answer is not None and record.answer is not None:
+        assert again.answer.vector.tolist() == record.answer.vector.tolist()
+        assert again.answer.page_keys.tolist() == record.answer.page_keys.tolist()
+        assert again.answer.version == record.answer.version
+        assert again.answer.revision == record.answer.revision
+        assert again.answer.computed_at == record.answer.computed_at
+
+
+@given(records(), st.data())
+def test_a_record_cut_short_is_refused(record: UserRecord, data: st.DataObject) -> None:
+    value = encode(record)
+    with pytest.raises(RecordError):
+        decode(value[: data.draw(st.integers(0, len(value) - 1))])
+
+
+def test_bytes_of_another_format_are_refused() -> None:
+    value = bytearray(encode(EMPTY_RECORD))
+    value[2] = 99
+    with pytest.raises(RecordError, match="99"):
+        decode(bytes(value))
+
+
+def test_a_change_of_the_history_changes_the_revision_and_a_repeat_does_not() -> None:
+    event = Event("u", "x", EventType.CLICK, 5)
+    once, _ = with_events(EMPTY_RECORD, [event], 10)
+    twice, new = with_events(once, [event], 10)
+    assert new == 0
+    assert twice is once
+    assert once.revision != EMPTY_RECORD.revision
+    more, _ = with_events(once, [Event("u", "y", EventType.CLICK, 5)], 10)
+    assert more.revision > once.revision
+
+
+def test_events_of_one_second_keep_the_order_in_which_they_came() -> None:
+    record, _ = with_events(EMPTY_RECORD, [Event("u", item, EventType.CLICK, 5) for item in "bca"], 10)
+    again, _ = with_events(EMPTY_RECORD, [Event("u", "b", EventType.CLICK, 5)], 10)
+    assert record.keys[0] == again.keys[0]

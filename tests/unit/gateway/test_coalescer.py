@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from gateway.coalescer import Coalescer, Waiting
+from gateway.errors import ModelUnavailable
+
+Entries = Sequence[Waiting[int, int]]
+
+
+class Doubler:
+    """Answers each batch when told to, and remembers the batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+
+    async def __call__(self, batch: Entries) -> None:
+        self.batches.append([entry.asked for entry in batch])
+        await self.gate.wait()
+        for entry in batch:
+            if not entry.answer.done():
+                entry.answer.set_result(2 * entry.asked)
+
+
+async def submitted(
+    coalescer: Coalescer[int, int], values: range, timeout_s: float = 5
+) -> list[asyncio.Task[int]]:
+    tasks = [asyncio.create_task(coalescer.submit(value, timeout_s)) for value in values]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_lone_request_leaves_at_once_and_those_that_come_meanwhile_share_the_next_batch() -> None:
+    double = Doubler()
+    coalescer = Coalescer(double, max_batch=64)
+    tasks = await submitted(coalescer, range(1)) + await submitted(coalescer, range(1, 6))
+    double.gate.set()
+    assert await asyncio.gather(*tasks) == [0, 2, 4, 6, 8, 10]
+    assert double.batches == [[0], [1, 2, 3, 4, 5]]
+
+
+async def test_a_batch_holds_no_more_than_max_batch() -> None:
+    double = Doubler()
+    coalescer = Coalescer(double, max_batch=4)
+    tasks = await submitted(coalescer, range(10))
+    double.gate.set()
+    assert await asyncio.gather(*tasks) == [2 * n for n in range(10)]
+    assert [len(batch) for batch in double.batches] == [1, 4, 4, 1]
+
+
+async def test_without_joining_every_request_goes_alone_and_at_once() -> None:
+    double = Doubler()
+    coalescer = Coalescer(double, max_batch=64, join=False)
+    tasks = await submitted(coalescer, range(5))
+    await asyncio.sleep(0)
+    assert double.batches == [[0], [1], [2], [3], [4]]
+    double.gate.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_request_whose_time_is_up_is_told_so_and_is_not_sent() -> None:
+    double = Doubler()
+    coalescer = Coalescer(double, max_batch=64)
+    [first] = await submitted(coalescer, range(1))
+    [hurried] = await submitted(coalescer, range(1, 2), timeout_s=0.01)
+    [patient] = await submitted(coalescer, range(2, 3))
+    with pytest.raises(ModelUnavailable):
+        await hurried
+    double.gate.set()
+    assert (await first, await patient) == (0, 4)
+    assert double.batches == [[0], [2]]
+
+
+async def test_a_cancelled_caller_leaves_its_neighbours_their_answers() -> None:
+    double = Doubler()
+    coalescer = Coalescer(double, max_batch=64)
+    tasks = await submitted(coalescer, range(1)) + await submitted(coalescer, range(1, 4))
+    tasks[2].cancel()
+    double.gate.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [answers[0], answers[1], answers[3]] == [0, 2, 6]
+    assert isinstance(answers[2], asyncio.CancelledError)
+
+
+async def test_what_a_batch_raises_reaches_all_of_its_callers_and_no_others() -> None:
+    calls = 0
+
+    async def fail_first(batch: Entries) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ModelUnavailable("down")
+        for entry in batch:
+            entry.answer.set_result(entry.asked)
+
+    coalescer = Coalescer(fail_first, max_batch=64)
+    [first] = await submitted(coalescer, range(1))
+    [second] = await submitted(coalescer, range(1, 2))
+    with pytest.raises(ModelUnavailable, match="down"):
+        await first
+    assert await second == 1
+
+
+async def test_close_waits_for_what_is_in_flight() -> None:
+    double = Doubler()
+    coalescer = Coalescer(double, max_batch=64)
+    tasks = await submitted(coalescer, range(3))
+    closing = asyncio.create_task(coalescer.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    double.gate.set()
+    await closing
+    assert all(task.done() for task in tasks) or await asyncio.gather(*tasks) == [0, 2, 4]
