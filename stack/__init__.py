@@ -1,0 +1,1 @@
+"""All of Riptide on one machine: prepares what is missing, starts the processes, ends them."""

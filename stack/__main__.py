@@ -1,0 +1,61 @@
+"""`python -m stack run|up|down|status`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from features.settings import Settings, load_settings
+from stack import background
+from stack.errors import StackError
+from stack.foreground import run
+from stack.steps import read_plan
+
+_CONFIG = Path("training/configs/movielens-small.toml")
+
+
+def main(argv: Sequence[str] | None, settings: Settings) -> int:
+    """Runs one command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    console = Console(highlight=False)
+    try:
+        match arguments.command:
+            case "run":
+                plan = read_plan(settings, arguments.config, arguments.seed)
+                end = "make down ends it" if arguments.background else "Ctrl-C ends it"
+                run(settings, plan, console, how_to_end=end)
+                return 0
+            case "up":
+                plan = read_plan(settings, arguments.config, arguments.seed)
+                return background.up(
+                    settings, ["--config", str(plan.config), "--seed", str(plan.seed)], console
+                )
+            case "down":
+                return background.down(settings, console)
+            case _:
+                return background.status(settings, console)
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return error.status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stack", description="All of Riptide on this machine.")
+    what = argparse.ArgumentParser(add_help=False)
+    what.add_argument("--config", type=Path, default=_CONFIG, help="training configuration")
+    what.add_argument("--seed", type=int, default=1, help="seed of the training")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run_command = commands.add_parser("run", parents=[what], help="bring it up; stay until Ctrl-C")
+    run_command.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
+    commands.add_parser("up", parents=[what], help="bring it up in the background; return when it is ready")
+    commands.add_parser("down", help="end what up started, after the calls in flight")
+    commands.add_parser("status", help="whether it is up, and where")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(None, load_settings()))

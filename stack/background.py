@@ -1,0 +1,99 @@
+"""`stack up`, `down` and `status`: the same stack as a process of its own session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+
+from features.settings import Settings
+from stack.instance import Instance, running
+
+_POLL_S = 0.1
+# What ending may take: draining, Triton, orphans, each with its own limit.
+_END_MARGIN_S = 60.0
+
+
+def up(settings: Settings, run_arguments: Sequence[str], console: Console) -> int:
+    """Starts `stack run` in the background, shows its output until it is ready; returns the exit status."""
+    found = running(settings.state_dir)
+    if found is not None:
+        console.print(f"already up: {describe(settings, found)}")
+        return 0
+    log = settings.state_dir / "log" / "stack.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stack", "run", "--background", *run_arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # It writes to a file: give its tables the width of the terminal that will show them.
+            env={**os.environ, "COLUMNS": str(shutil.get_terminal_size((120, 40)).columns)},
+        )
+    with log.open("rb") as output:
+        try:
+            status = _follow(settings.state_dir, process, output)
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            return 130
+    if status is None:
+        console.print(f"up in the background; its log is {log}")
+        return 0
+    return status or 1
+
+
+def _follow(state_dir: Path, process: subprocess.Popen[bytes], output: BinaryIO) -> int | None:
+    """Copies the output to the terminal until the stack is ready (None), or has ended (its status)."""
+    while True:
+        status = process.poll()
+        found = running(state_dir)
+        ready = found is not None and found.pid == process.pid and found.phase == "ready"
+        # After the two questions above, so that nothing written before their answers is left out.
+        sys.stdout.write(output.read().decode(errors="replace"))
+        sys.stdout.flush()
+        if status is not None:
+            return status
+        if ready:
+            return None
+        time.sleep(_POLL_S)
+
+
+def down(settings: Settings, console: Console) -> int:
+    """Ends the stack of this state folder and waits until all of it is gone; returns the exit status."""
+    found = running(settings.state_dir)
+    if found is None:
+        console.print("not up")
+        return 0
+    if not found.end(settings.drain_s + _END_MARGIN_S):
+        console.print(
+            f"process {found.pid} has not ended; its log is {settings.state_dir / 'log' / 'stack.log'}"
+        )
+        return 1
+    console.print("down")
+    return 0
+
+
+def status(settings: Settings, console: Console) -> int:
+    """Says whether the stack is up; 0 if it is ready, 1 if not."""
+    found = running(settings.state_dir)
+    console.print("not up" if found is None else describe(settings, found))
+    return 0 if found is not None and found.phase == "ready" else 1
+
+
+def describe(settings: Settings, found: Instance) -> str:
+    """Who runs, how far it has come, and where it listens."""
+    host = settings.gateway_target.rpartition(":")[0]
+    return (
+        f"{found.phase}, process {found.pid}; gRPC {settings.gateway_target}, "
+        f"HTTP {host}:{settings.http_port}, Triton {settings.triton_target}"
+    )

@@ -1,0 +1,53 @@
+"""Stands for the gateway: health, /readyz, DescribeUser and Recommend."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from client.riptide.v1 import recommender_pb2 as pb
+from client.riptide.v1.recommender_pb2_grpc import RecommenderServicer, add_RecommenderServicer_to_server
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    async def Check(self, request, context):
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+
+class Recommender(RecommenderServicer):
+    async def DescribeUser(self, request, context):
+        events = [pb.DescribedEvent(item_id="i1", title="Alien [1979]", type=pb.EVENT_TYPE_RATE, time=1)]
+        return pb.DescribeUserResponse(user_id=request.user_id, events=events)
+
+    async def Recommend(self, request, context):
+        reason = pb.Reason(item_id="i1", title="Alien [1979]")
+        item = pb.RecommendedItem(item_id="i2", rank=1, title="Aliens", reason=reason)
+        return pb.RecommendResponse(items=[item], model=pb.ModelVersion(name="recommender", version=1))
+
+
+async def http(reader, writer):
+    await reader.readline()
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    await writer.drain()
+    writer.close()
+
+
+async def main():
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(Health(), server)
+    add_RecommenderServicer_to_server(Recommender(), server)
+    server.add_insecure_port(f"127.0.0.1:{os.environ['RIPTIDE_GRPC_PORT']}")
+    await server.start()
+    await asyncio.start_server(http, "127.0.0.1", int(os.environ["RIPTIDE_HTTP_PORT"]))
+    end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
+    await end.wait()
+    await server.stop(1)
+
+
+asyncio.run(main())
+with Path("ended").open("a") as log:
+    log.write("gateway\n")

@@ -1,0 +1,20 @@
+"""Stands for Triton: runs until SIGTERM, with a child that would rather stay; logs when it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+if os.environ.get("FAKE_INFERENCE") == "broken":
+    print("cannot find tritonserver: set RIPTIDE_TRITONSERVER")
+    sys.exit(2)
+# Of another session, and ignored by its parent when that ends: what a crashed launcher leaves behind.
+subprocess.Popen(["sleep", "600"], start_new_session=True)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+try:
+    time.sleep(600)
+finally:
+    with Path("ended").open("a") as log:
+        log.write("inference\n")

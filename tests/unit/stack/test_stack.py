@@ -1,0 +1,246 @@
+"""The stack as a process, with small programs in place of training, publishing, Triton and the gateway.
+
+Loading users is the real command.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+FAKE = Path(__file__).with_name("fake")
+LIMIT_S = 60
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {LIMIT_S} s for {what}"
+        time.sleep(0.02)
+
+
+class Home:
+    """A folder that a stack runs in, with an environment of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(FAKE, folder, dirs_exist_ok=True)
+        (folder / "tiny.toml").write_text('[data]\nname = "tiny"\n')
+        names = ("GRPC_PORT", "HTTP_PORT", "TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            # Found again in /proc: whatever carries it was started by this stack.
+            "STACK_TEST": str(folder),
+            **{f"RIPTIDE_{name}": str(port) for name, port in self.ports.items()},
+        }
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stack", *words],
+            cwd=self.folder,
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def call(self, *words: str, **environment: str) -> tuple[int, str]:
+        process = self.start(*words, **environment)
+        output, _ = process.communicate(timeout=LIMIT_S)
+        return process.returncode, output
+
+    def run(self, **environment: str) -> subprocess.Popen[str]:
+        return self.start("run", "--config", "tiny.toml", **environment)
+
+    def up(self) -> tuple[int, str]:
+        return self.call("up", "--config", "tiny.toml")
+
+    def status(self) -> str:
+        return self.call("status")[1]
+
+    def processes(self) -> dict[int, str]:
+        """Pid and command line of all that still runs, zombies aside."""
+        mark = f"STACK_TEST={self.folder}".encode()
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if mark in (entry / "environ").read_bytes().split(b"\0"):
+                        found[int(entry.name)] = (
+                            (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                        )
+                except OSError:
+                    continue
+        return found
+
+    def ended(self) -> list[str]:
+        """Which services ended in good order, first one first."""
+        path = self.folder / "ended"
+        return path.read_text().split() if path.exists() else []
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    home = Home(tmp_path)
+    yield home
+    home.call("down")
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    """Output up to the line that has `words`."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if words in line:
+            return "".join(lines)
+    raise AssertionError(f"ended without saying {words!r}:\n{''.join(lines)}")
+
+
+def test_run_prepares_serves_shows_a_page_and_leaves_nothing_behind(home: Home) -> None:
+    process = home.run()
+    output = read_until(process, "Ctrl-C ends it")
+    for expected in (
+        "trained",
+        "published version 1",
+        "Alien [1979]",
+        "Aliens",
+        "recommender version 1",
+        "u1",
+    ):
+        assert expected in output
+    assert any("sleep 600" in line for line in home.processes().values())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0
+    assert home.ended() == ["gateway", "inference"]
+    assert home.processes() == {}
+
+
+def test_a_killed_stack_takes_its_services_with_it(home: Home) -> None:
+    process = home.run()
+    read_until(process, "Ctrl-C ends it")
+    process.kill()
+    process.wait()
+    until(lambda: sorted(home.ended()) == ["gateway", "inference"], "the services to end")
+    # The stand-in abandons its `sleep`, and nobody is left to end it; the real launcher has tests of its own.
+    until(
+        lambda: all(line.startswith("sleep") for line in home.processes().values()), "the services to be gone"
+    )
+    for pid in home.processes():
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_taken_port_is_said_in_one_line_before_anything_is_done(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", home.ports["TRITON_GRPC_PORT"])):
+        status, output = home.call("run", "--config", "tiny.toml")
+    assert status == 2
+    assert output.count("\n") == 1
+    assert str(home.ports["TRITON_GRPC_PORT"]) in output
+    assert "RIPTIDE_TRITON_GRPC_PORT" in output
+    assert not (home.folder / "var/data").exists()
+
+
+def test_one_port_for_two_things_is_refused(home: Home) -> None:
+    port = str(home.ports["GRPC_PORT"])
+    status, output = home.call("run", "--config", "tiny.toml", RIPTIDE_HTTP_PORT=port)
+    assert status == 2
+    assert "RIPTIDE_GRPC_PORT and RIPTIDE_HTTP_PORT" in output
+
+
+def test_a_refused_training_ends_the_run_with_its_sentence_and_status(home: Home) -> None:
+    status, output = home.call("run", "--config", "tiny.toml", FAKE_TRAINING="bad input")
+    assert status == 2
+    assert "column title is missing" in output
+    assert home.processes() == {}
+
+
+def test_a_signal_while_training_ends_the_training(home: Home) -> None:
+    process = home.run(FAKE_TRAINING="slow")
+    until((home.folder / "training-began").exists, "the training to begin")
+    process.terminate()
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0
+    assert home.processes() == {}
+
+
+def test_a_service_that_dies_is_named_with_its_log(home: Home) -> None:
+    status, output = home.call("run", "--config", "tiny.toml", FAKE_INFERENCE="broken")
+    assert status == 1
+    assert "Triton ended by itself (status 2)" in output
+    assert "var/log/inference.log" in output
+    assert "cannot find tritonserver" in output
+    assert home.processes() == {}
+
+
+def test_up_returns_when_ready_and_down_ends_all(home: Home) -> None:
+    status, output = home.up()
+    assert status == 0
+    assert "Aliens" in output
+    assert f"127.0.0.1:{home.ports['GRPC_PORT']}" in home.status()
+    assert home.call("down") == (0, "down\n")
+    assert home.ended() == ["gateway", "inference"]
+    assert home.processes() == {}
+    assert home.call("status") == (1, "not up\n")
+    assert home.call("down") == (0, "not up\n")
+
+
+def test_up_twice_says_so_and_starts_nothing(home: Home) -> None:
+    home.up()
+    before = home.processes()
+    status, output = home.up()
+    assert status == 0
+    assert "already up" in output
+    assert home.processes() == before
+
+
+def test_run_beside_a_running_stack_is_refused(home: Home) -> None:
+    home.up()
+    status, output = home.call("run", "--config", "tiny.toml")
+    assert status == 2
+    assert "already up" in output
+    assert "ready" in home.status()
+
+
+def test_up_gives_the_reason_and_status_of_a_failed_start(home: Home) -> None:
+    status, output = home.call("up", "--config", "tiny.toml", FAKE_TRAINING="bad input")
+    assert status == 2
+    assert "column title is missing" in output
+
+
+def test_a_missing_configuration_is_named(home: Home) -> None:
+    status, output = home.call("run", "--config", "nowhere.toml")
+    assert status == 2
+    assert output.startswith("nowhere.toml: ")
+
+
+def test_a_second_run_starts_triton_before_the_steps_are_done(home: Home) -> None:
+    assert home.up()[0] == 0
+    home.call("down")
+    (home.folder / "ended").unlink()
+    process = home.run(FAKE_TRAINING="slow")
+    until((home.folder / "training-began").exists, "the training to begin")
+    until(lambda: any("-m gateway" in line for line in home.processes().values()), "the gateway to start")
+    process.terminate()
+    process.communicate(timeout=LIMIT_S)
+    assert home.processes() == {}
