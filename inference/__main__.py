@@ -1,10 +1,11 @@
 """`python -m inference`: run Triton in the foreground, restarted when it dies, until SIGTERM or Ctrl-C.
 
-Prints one line `triton ready: …` on standard output each time the model is ready and has proven itself; the log is
-on standard error. With the setting `triton_address` nothing is started: the Triton there is proven, once.
+Prints one line `triton ready: …` on standard output each time the model is ready and has proven itself; the
+log is on standard error. With the setting `triton_address` nothing is started: the Triton there is proven,
+once.
 
-Exit status: 0 stopped, or proven; 2 something to put right first (settings, installation, a port, no published
-version); 1 Triton failed.
+Exit status: 0 stopped, or proven; 2 something to put right first (settings, installation, a port, no
+published version); 1 Triton failed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Who may load models may run code: Triton's management calls need a token that only this machine's user can read."""
+"""Who may load models may run code: Triton's management calls need a token that only this machine's user can
+read.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,13 @@ ADMIN_KEY = "riptide-admin"
 def admin_token(settings: Settings) -> str:
     """The token of `state_dir/triton/admin_token`, made at the first call; mode 0600.
 
-    It stands on Triton's command line too, so it keeps out what reaches the port, not other users of the machine.
+    It stands on Triton's command line too, so it keeps out what reaches the port, not other users of the
+    machine.
     """
     path = settings.state_dir / "triton" / "admin_token"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(16))
     except FileExistsError:
         pass

@@ -1,4 +1,6 @@
-"""The backend folder that Triton is pointed at: its Python backend, and our `tensorflow` backend on top of it."""
+"""The backend folder that Triton is pointed at: its Python backend, and our `tensorflow` backend on top of
+it.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ STUB = "triton_python_backend_stub"
 def write_backend_folder(triton: Triton, folder: Path) -> Path:
     """Write `folder` anew and return the path to hand to `--backend-directory`.
 
-    `folder/python/` holds the Python backend's library and utilities and the stub of the interpreter's version;
-    `folder/tensorflow/` holds copies of our backend. An image that has its own `tensorflow` backend is used as it is.
+    `folder/python/` holds the Python backend's library and utilities and the stub of the interpreter's
+    version; `folder/tensorflow/` holds copies of our backend. An image that has its own `tensorflow` backend
+    is used as it is.
 
     Raises:
         UnfitEnvironment: there is no Python backend, or no stub for this Python.
@@ -39,12 +42,14 @@ def write_backend_folder(triton: Triton, folder: Path) -> Path:
     for name in BACKEND_FILES:
         shutil.copyfile(BACKEND_SOURCES / name, tensorflow / name)
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(fresh, folder)
+    fresh.rename(folder)
     return folder.resolve()
 
 
 def _link(source: Path, target: Path) -> None:
-    """A hard link, or a copy across file systems; Triton refuses a symbolic link as leading out of the folder."""
+    """A hard link, or a copy across file systems; Triton refuses a symbolic link as leading out of the
+    folder.
+    """
     try:
         os.link(source, target)
     except OSError:
@@ -56,7 +61,9 @@ def _python_backend_files(triton: Triton) -> list[Path]:
     assert interpreter is not None
     if triton.backends is not None and (triton.backends / "python").is_dir():
         installed = triton.backends / "python"
-        return sorted(path for path in installed.iterdir() if path.suffix != ".pyc" and path.name != "__pycache__")
+        return sorted(
+            path for path in installed.iterdir() if path.suffix != ".pyc" and path.name != "__pycache__"
+        )
     if interpreter.wheel_folder is None:
         raise UnfitEnvironment(
             f"{triton.program}: no Python backend beside it, and no nvidia-pytriton in the environment of "

@@ -17,8 +17,8 @@ INSTALLED_BACKENDS = Path("/opt/tritonserver/backends")
 
 PROBE_TIMEOUT_S = 60
 
-# Run by the interpreter of Triton's environment. Versions come from the installed metadata: importing TensorFlow
-# would take seconds.
+# Run by the interpreter of Triton's environment. Versions come from the installed metadata: importing
+# TensorFlow would take seconds.
 PROBE = """
 import json, platform, sys, sysconfig
 from importlib.metadata import PackageNotFoundError, version
@@ -63,7 +63,8 @@ class Interpreter:
 class Triton:
     """A Triton that can be started.
 
-    `interpreter` is None when `backends` already holds a `tensorflow` backend; then nothing has to be written.
+    `interpreter` is None when `backends` already holds a `tensorflow` backend; then nothing has to be
+    written.
     """
 
     program: Path
@@ -72,7 +73,9 @@ class Triton:
 
     @property
     def library_path(self) -> list[str]:
-        """Folders for `LD_LIBRARY_PATH`: the interpreter's own library first, or the stub picks up another one."""
+        """Folders for `LD_LIBRARY_PATH`: the interpreter's own library first, or the stub picks up another
+        one.
+        """
         if self.interpreter is None or self.interpreter.wheel_folder is None:
             return []
         libraries = Path(self.interpreter.wheel_folder).parent / "nvidia_pytriton.libs"
@@ -85,15 +88,23 @@ def probe(executable: Path) -> Interpreter:
     Raises:
         TritonNotFound: no such interpreter, or it does not run.
     """
-    hint = "set RIPTIDE_TRITON_PYTHON, or make the environment with `make environments`"
+    hint = "set RIPTIDE_TRITON_PYTHON, or make the environment with `make env`"
     if shutil.which(str(executable)) is None:
-        raise TritonNotFound(f"{executable}: there is no such interpreter for Triton's Python backend; {hint}")
+        raise TritonNotFound(
+            f"{executable}: there is no such interpreter for Triton's Python backend; {hint}"
+        )
     try:
         answer = subprocess.run(
-            [executable, "-I", "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True
+            [executable, "-I", "-c", PROBE],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT_S,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError) as exc:
-        raise TritonNotFound(f"{executable}: the interpreter for Triton's Python backend does not run; {hint}") from exc
+        raise TritonNotFound(
+            f"{executable}: the interpreter for Triton's Python backend does not run; {hint}"
+        ) from exc
     return Interpreter(executable=executable, **json.loads(answer.stdout))
 
 
@@ -105,21 +116,24 @@ def check_interpreter(interpreter: Interpreter) -> None:
     """
     where = interpreter.executable
     if interpreter.tensorflow is None:
-        raise UnfitEnvironment(f"{where}: TensorFlow is not installed there; the serving environment needs it")
+        raise UnfitEnvironment(
+            f"{where}: TensorFlow is not installed there; the serving environment needs it"
+        )
     if interpreter.numpy is None or int(interpreter.numpy.split(".")[0]) >= 2:
         raise UnfitEnvironment(
-            f"{where}: numpy {interpreter.numpy} is installed there, but Triton's Python backend needs numpy < 2 "
-            "(with numpy 2 every input would arrive as zeros)"
+            f"{where}: numpy {interpreter.numpy} is installed there, but Triton's Python backend needs "
+            "numpy < 2 (with numpy 2 every input would arrive as zeros)"
         )
     if not interpreter.shared:
         raise UnfitEnvironment(
-            f"{where}: this Python was built without a shared library, which Triton's Python backend has to load; "
-            "use one built with --enable-shared"
+            f"{where}: this Python was built without a shared library, which Triton's Python backend "
+            "has to load; use one built with --enable-shared"
         )
 
 
 def find_triton(settings: Settings) -> Triton:
-    """The program of the setting `tritonserver`, else of the PATH, else of the wheel in `triton_python`'s environment.
+    """The program of the setting `tritonserver`, else of the PATH, else of the wheel in `triton_python`'s
+    environment.
 
     Raises:
         TritonNotFound: there is none.
@@ -145,7 +159,9 @@ def find_triton(settings: Settings) -> Triton:
 def _named_program(settings: Settings) -> Path | None:
     if settings.tritonserver is not None:
         if not os.access(settings.tritonserver, os.X_OK) or settings.tritonserver.is_dir():
-            raise TritonNotFound(f"RIPTIDE_TRITONSERVER: {settings.tritonserver} is not a program that can be run")
+            raise TritonNotFound(
+                f"RIPTIDE_TRITONSERVER: {settings.tritonserver} is not a program that can be run"
+            )
         return settings.tritonserver.resolve()
     on_path = shutil.which("tritonserver")
     return Path(on_path).resolve() if on_path else None
@@ -156,7 +172,11 @@ def _check_program(triton: Triton) -> None:
     environment = os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(triton.library_path)}
     try:
         answer = subprocess.run(
-            [triton.program, "--help"], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, env=environment
+            [triton.program, "--help"],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT_S,
+            env=environment,
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise UnfitEnvironment(f"{triton.program}: cannot be run on this machine: {exc}") from exc
@@ -165,5 +185,7 @@ def _check_program(triton: Triton) -> None:
     reason = (answer.stderr.strip().splitlines() or ["it said nothing"])[-1]
     if "GLIBC" in reason:
         libc = triton.interpreter.libc if triton.interpreter else "an older one"
-        raise UnfitEnvironment(f"{triton.program}: needs glibc 2.35 or newer, and this machine has {libc} ({reason})")
+        raise UnfitEnvironment(
+            f"{triton.program}: needs glibc 2.35 or newer, and this machine has {libc} ({reason})"
+        )
     raise UnfitEnvironment(f"{triton.program}: does not run on this machine: {reason}")

@@ -1,14 +1,14 @@
 """What can go wrong around Triton.
 
-    TritonError              one sentence that says what is wrong and what would be right
-    ├── TritonNotFound       no program, or no environment for its Python backend
-    ├── UnfitEnvironment     an environment that Triton cannot work in (numpy 2, no shared libpython, old glibc)
-    ├── NothingPublished     the repository holds no version of the model
-    ├── PortInUse            an address that another process listens on
-    ├── TritonExited         the server ended before the model was ready
-    ├── ModelNotReady        the model was not ready in time
-    ├── ProofFailed          the model is ready, but its answers are not the expected ones
-    └── UnfitModel           a SavedModel that breaks the tensor contract, or answers that do
+TritonError              one sentence that says what is wrong and what would be right
+├── TritonNotFound       no program, or no environment for its Python backend
+├── UnfitEnvironment     an environment that Triton cannot work in (numpy 2, no shared libpython, old glibc)
+├── NothingPublished     the repository holds no version of the model
+├── PortInUse            an address that another process listens on
+├── TritonExited         the server ended before the model was ready
+├── ModelNotReady        the model was not ready in time
+├── ProofFailed          the model is ready, but its answers are not the expected ones
+└── UnfitModel           a SavedModel that breaks the tensor contract, or answers that do
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Golden requests: what was asked at export, what was answered, and whether an answer given now is the same."""
+"""Golden requests: what was asked at export, what was answered, and whether an answer given now is the same.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from inference.errors import UnfitModel
 Arrays = Mapping[str, NDArray[Any]]
 
 TOLERANCE = 2e-3
-"""Largest difference of a score or vector element, relative to the largest magnitude in its row; another machine,
+"""Largest difference of a score or vector element, relative to the largest magnitude in its row; another
+machine,
 or a GPU's TF32, rounds differently."""
 
 REASONS_EQUAL = 0.95
@@ -68,8 +70,8 @@ def read_golden(path: Path) -> Golden:
 def difference(golden: Golden, answers: Arrays) -> str | None:
     """The first way in which `answers` differ from the golden ones, as a sentence; None if they agree.
 
-    Outputs that `answers` does not hold are not compared. Item keys may change places where their scores are equal
-    within `TOLERANCE`.
+    Outputs that `answers` does not hold are not compared. Item keys may change places where their scores are
+    equal within `TOLERANCE`.
     """
     for name in sorted(answers):
         answer, expected = answers[name], golden.outputs[name]
@@ -78,7 +80,7 @@ def difference(golden: Golden, answers: Arrays) -> str | None:
         if answer.dtype.kind == "f" and not np.isfinite(answer).all():
             return f"{name}: row {_first_row(~np.isfinite(answer))} holds values that are not finite"
         if not answer.any() and expected.any():
-            return f"{name}: all zeros (with numpy 2 in its environment, Triton's Python backend hands over zeros)"
+            return f"{name}: all zeros (what Triton's Python backend hands over with numpy 2)"
     for name in ("scores", "user_vector"):
         if name in answers:
             wrong = ~_close(golden.outputs[name], answers[name])
@@ -114,7 +116,8 @@ def _close(expected: NDArray[Any], answer: NDArray[Any]) -> NDArray[np.bool_]:
 def _same_keys(golden: Golden, answer: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Bool `[rows, K]`: the slot holds the expected key, or one whose expected score ties with the slot's.
 
-    A key that the golden page does not hold at all may only take the place of scores that tie with the last one.
+    A key that the golden page does not hold at all may only take the place of scores that tie with the last
+    one.
     """
     keys, scores = golden.outputs["item_keys"], golden.outputs["scores"]
     limit = TOLERANCE * np.abs(scores).max(axis=1, keepdims=True) + 1e-6

@@ -1,17 +1,21 @@
-"""Between the launcher and Triton: sees to it that nothing of Triton outlives the launcher, however that ends.
+"""Between the launcher and Triton: sees to it that nothing of Triton outlives the launcher, however that
+ends.
 
     python guardian.py PID_FILE SHM_PREFIX GRACE_S PROGRAM ARGUMENT…
 
-starts the program in a process group of its own and writes its process id to PID_FILE. When the guardian's standard
-input closes (the launcher ended it, or died) or it gets SIGTERM, the group gets SIGTERM, and SIGKILL after GRACE_S
-seconds. When the program ends, the rest of the group (the Python backend's stubs) is killed and reaped, its
-shared-memory regions are removed, and the guardian exits with the program's status, 128 + n for signal n.
+starts the program in a process group of its own and writes its process id to PID_FILE. When the guardian's
+standard input closes (the launcher ended it, or died) or it gets SIGTERM, the group gets SIGTERM, and SIGKILL
+after GRACE_S seconds. When the program ends, the rest of the group (the Python backend's stubs) is killed and
+reaped, its shared-memory regions are removed, and the guardian exits with the program's status, 128 + n for
+signal n.
 
-A program of its own, and only the standard library: the launcher may be killed at any moment, this one is not.
+A program of its own, and only the standard library: the launcher may be killed at any moment, this one is
+not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -28,7 +32,9 @@ PR_SET_CHILD_SUBREAPER = 36
 def main(pid_file: Path, prefix: str, grace_s: float, command: list[str]) -> int:
     """Run `command`; returns the exit status."""
     libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphaned stubs become our children, so they can be waited for
+    libc.prctl(
+        PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
+    )  # orphaned stubs become our children, so they can be waited for
     closing = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     child = subprocess.Popen(
@@ -70,10 +76,8 @@ def remove_regions(prefix: str) -> None:
 
 
 def _signal_group(group: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
-    except ProcessLookupError:
-        pass
 
 
 def _reap() -> None:
@@ -87,5 +91,6 @@ def _reap() -> None:
 if __name__ == "__main__":
     status = main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4:])
     sys.stdout.flush()
-    # Not sys.exit: a thread may still be blocked on standard input, and its lock would stop the interpreter's end.
+    # Not sys.exit: a thread may still be blocked on standard input, and its lock would stop the interpreter's
+    # end.
     os._exit(status)

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2
 
-from inference.signature import RECOMMEND, Signature
+from inference.signature import RECOMMEND, Signature, Tensor
 
 MAX_BATCH = 64
 WARM_BATCHES = (1, 8, 32, 64)
@@ -26,7 +26,9 @@ TRITON_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a machine is like, as far as the model's configuration depends on it. 0 threads: TensorFlow chooses."""
+    """What a machine is like, as far as the model's configuration depends on it. 0 threads: TensorFlow
+    chooses.
+    """
 
     instances: int
     gpu: bool
@@ -46,16 +48,19 @@ MAX_QUEUE = 512
 """Requests that may wait; a further one is refused at once."""
 
 
-def warmup_file(tensor: str) -> str:
-    """Name, in the model's `warmup/` folder, of the file that holds `MAX_BATCH` rows of one input."""
-    return f"{tensor}.raw"
+def warmup_file(tensor: Tensor) -> str:
+    """Name, in the model's `warmup/` folder, of the file that holds `MAX_BATCH` rows of one input.
+
+    The width is part of it, so that files for new widths never replace those of a configuration in use.
+    """
+    return f"{tensor.name}_{tensor.dims[0]}.raw"
 
 
 def build_config(name: str, signature: Signature, profile: Profile) -> model_config_pb2.ModelConfig:
     """The configuration that serves `signature` as the model `name`.
 
-    It names platform and backend: the Python-based backend of this package and the native one of NVIDIA's images
-    both load it.
+    It names platform and backend: the Python-based backend of this package and the native one of NVIDIA's
+    images both load it.
     """
     config = model_config_pb2.ModelConfig(
         name=name, platform="tensorflow_savedmodel", backend="tensorflow", max_batch_size=MAX_BATCH
@@ -65,7 +70,11 @@ def build_config(name: str, signature: Signature, profile: Profile) -> model_con
         config.input.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=tensor.dims)
     for tensor in signature.outputs:
         config.output.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=tensor.dims)
-    kind = model_config_pb2.ModelInstanceGroup.KIND_GPU if profile.gpu else model_config_pb2.ModelInstanceGroup.KIND_CPU
+    kind = (
+        model_config_pb2.ModelInstanceGroup.KIND_GPU
+        if profile.gpu
+        else model_config_pb2.ModelInstanceGroup.KIND_CPU
+    )
     config.instance_group.add(count=profile.instances, kind=kind)
     policy = config.dynamic_batching.default_queue_policy
     policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
@@ -85,17 +94,19 @@ def build_config(name: str, signature: Signature, profile: Profile) -> model_con
             data = warmup.inputs[tensor.name]
             data.data_type = TRITON_TYPES[tensor.dtype]
             data.dims.extend(tensor.dims)
-            data.input_data_file = warmup_file(tensor.name)
+            data.input_data_file = warmup_file(tensor)
     return config
 
 
 def warmup_data(signature: Signature, requests: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
-    """File name → raw little-endian rows: `requests` repeated to `MAX_BATCH` rows, so fresh and other rows mix."""
+    """File name → raw little-endian rows: `requests` repeated to `MAX_BATCH` rows, so fresh and other rows
+    mix.
+    """
     files = {}
     for tensor in signature.inputs:
         rows = requests[tensor.name]
         repeated = rows.repeat(-(-MAX_BATCH // len(rows)), axis=0)[:MAX_BATCH]
-        files[warmup_file(tensor.name)] = repeated.tobytes()
+        files[warmup_file(tensor)] = repeated.tobytes()
     return files
 
 

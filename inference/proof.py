@@ -67,7 +67,9 @@ async def wait_ready(stub: Any, model: str, *, timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
-                    answer = await stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=CALL_TIMEOUT_S)
+                    answer = await stub.ModelReady(
+                        service_pb2.ModelReadyRequest(name=model), timeout=CALL_TIMEOUT_S
+                    )
                     if answer.ready:
                         return
                     last = "the server answers, but the model is not loaded"
@@ -76,12 +78,6 @@ async def wait_ready(stub: Any, model: str, *, timeout_s: float) -> None:
                 await asyncio.sleep(POLL_S)
     except TimeoutError as exc:
         raise ModelNotReady(f"Triton did not have {model} ready within {timeout_s:g} s: {last}") from exc
-
-
-async def ready_versions(stub: Any, model: str) -> list[int]:
-    """Versions of the model that answer now, ascending."""
-    metadata = await stub.ModelMetadata(service_pb2.ModelMetadataRequest(name=model), timeout=CALL_TIMEOUT_S)
-    return sorted(int(version) for version in metadata.versions)
 
 
 async def prove(stub: Any, model: str, repository: Path) -> Proof:
@@ -94,14 +90,19 @@ async def prove(stub: Any, model: str, repository: Path) -> Proof:
         UnfitModel: a version's golden requests cannot be read.
     """
     try:
-        versions = await ready_versions(stub, model)
+        metadata = await stub.ModelMetadata(
+            service_pb2.ModelMetadataRequest(name=model), timeout=CALL_TIMEOUT_S
+        )
     except grpc.aio.AioRpcError as exc:
         raise ProofFailed(f"Triton does not describe {model}: {exc.code().name} {exc.details()}") from exc
+    versions = sorted(int(version) for version in metadata.versions)
+    wanted = {tensor.name for tensor in metadata.inputs}
     if not versions:
         raise ProofFailed(f"Triton names no ready version of {model}")
     rows = 0
     for version in versions:
-        golden = read_golden(repository / model / str(version) / "golden.npz")
+        stored = read_golden(repository / model / str(version) / "golden.npz")
+        golden = Golden({name: stored.inputs[name] for name in wanted & stored.inputs.keys()}, stored.outputs)
         rows = golden.rows
         for outputs in OUTPUT_SETS:
             for batch in (golden, _first(golden)):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from features.settings import PREFIX, Settings
 from inference.access import ADMIN_KEY, admin_token
-from inference.environment import Triton
+from inference.environment import Interpreter, Triton
 from inference.errors import PortInUse
 from inference.guardian import SHARED_MEMORY, remove_regions
 
@@ -49,7 +49,8 @@ def check_ports(settings: Settings) -> None:
                         f"see {PREFIX}TRITON_HOST and {PREFIX}{field.upper()}"
                     ) from exc
                 raise PortInUse(
-                    f"port {port} is in use; set {PREFIX}{field.upper()} to a free one, or end what listens there"
+                    f"port {port} is in use; set {PREFIX}{field.upper()} to a free one, "
+                    "or end what listens there"
                 ) from exc
 
 
@@ -82,22 +83,35 @@ def command(settings: Settings, triton: Triton, backends: Path, shm_prefix: str)
 def environment(triton: Triton) -> dict[str, str]:
     """The environment variables of Triton and its stubs.
 
-    The stub starts Python isolated and ignores PYTHONPATH; it finds its packages as the first `python3` of the PATH
-    would, so the environment's own `bin` folder comes first there.
+    The stub starts Python isolated and ignores PYTHONPATH; it finds its packages as the first `python3` of
+    the PATH would, so the environment's own `bin` folder comes first there.
     """
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    if triton.interpreter is None:
+        return interpreter_environment(None)
+    variables = interpreter_environment(triton.interpreter)
+    inherited = [path for path in (variables.get("LD_LIBRARY_PATH"),) if path]
+    variables["LD_LIBRARY_PATH"] = os.pathsep.join([*triton.library_path, *inherited])
+    return variables
+
+
+def interpreter_environment(interpreter: Interpreter | None) -> dict[str, str]:
+    """Our environment variables without those that would lead another Python to our packages."""
+    left_out = {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"}
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(PREFIX) and name not in left_out
+    }
     variables["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    if triton.interpreter is not None:
-        binaries = triton.interpreter.executable.absolute().parent
+    if interpreter is not None:
+        binaries = interpreter.executable.absolute().parent
         variables["PATH"] = os.pathsep.join([str(binaries), variables.get("PATH", os.defpath)])
-        inherited = [path for path in (variables.get("LD_LIBRARY_PATH"),) if path]
-        variables["LD_LIBRARY_PATH"] = os.pathsep.join([*triton.library_path, *inherited])
-        variables.pop("PYTHONHOME", None)
     return variables
 
 
 class TritonServer:
-    """A started Triton. `start` makes one; `ended` completes when the process has gone, for whatever reason."""
+    """A started Triton. `start` makes one; `ended` completes when the process has gone, for whatever reason.
+    """
 
     def __init__(self, guardian: asyncio.subprocess.Process) -> None:
         self._guardian = guardian
@@ -126,7 +140,8 @@ class TritonServer:
             stderr=asyncio.subprocess.STDOUT,
             env=environment(triton),
             limit=MAX_LINE,
-            start_new_session=True,  # a Ctrl-C at the terminal is for the launcher, which then ends Triton in order
+            # A Ctrl-C at the terminal is for the launcher, which then ends Triton in order.
+            start_new_session=True,
         )
         return cls(guardian)
 

@@ -20,7 +20,8 @@ INPUTS: Mapping[str, str] = {
     "exclude_keys": "int64",
     "allowed_categories": "bool",
 }
-"""Inputs that somebody can fill, with numpy's names of their types; a version that wants another one is refused."""
+"""Inputs that somebody can fill, with numpy's names of their types; a version that wants another one is
+refused."""
 
 OUTPUTS: Mapping[str, str] = {
     "item_keys": "int64",
@@ -76,20 +77,33 @@ def read_signature(report: Mapping[str, Any]) -> Signature:
         raise UnfitModel(f"the signature {RECOMMEND!r} has no output {missing[0]!r}")
     signature = Signature(inputs, outputs)
     dims = {tensor.name: tensor.dims for tensor in outputs}
+    vectors_in = [tensor.dims for tensor in inputs if tensor.name == "user_vector"]
+    if vectors_in not in ([], [dims["user_vector"]]):
+        raise UnfitModel(
+            "user_vector has one width as input and another as output, so it could not be cached"
+        )
     for name in ("scores", "reason_keys"):
         if dims[name] != dims["item_keys"]:
-            raise UnfitModel(f"output {name!r} has width {dims[name][0]}, but item_keys has {dims['item_keys'][0]}")
+            raise UnfitModel(
+                f"output {name!r} has width {dims[name][0]}, but item_keys has {dims['item_keys'][0]}"
+            )
     return signature
 
 
-def _tensors(side: str, reported: Mapping[str, Sequence[Any]], known: Mapping[str, str]) -> tuple[Tensor, ...]:
+def _tensors(
+    side: str, reported: Mapping[str, Sequence[Any]], known: Mapping[str, str]
+) -> tuple[Tensor, ...]:
     tensors = []
     for name, (dtype, shape) in sorted(reported.items()):
         if name not in known:
-            raise UnfitModel(f"{side} {name!r} is not part of the tensor contract, so nobody can fill or read it")
+            raise UnfitModel(
+                f"{side} {name!r} is not part of the tensor contract, so nobody can fill or read it"
+            )
         if dtype != known[name]:
             raise UnfitModel(f"{side} {name!r} is {dtype}, and must be {known[name]}")
         if len(shape) != 2 or shape[0] != -1 or shape[1] < 1:
-            raise UnfitModel(f"{side} {name!r} has shape {shape}, and must be [-1, width]: free batch, fixed width")
+            raise UnfitModel(
+                f"{side} {name!r} has shape {shape}, and must be [-1, width]: free batch, fixed width"
+            )
         tensors.append(Tensor(name, dtype, tuple(shape[1:])))
     return tuple(tensors)

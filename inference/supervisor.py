@@ -29,12 +29,15 @@ async def supervise(settings: Settings, stop: asyncio.Event, announce: Callable[
     """Run Triton until `stop` is set; `announce` is called each time that it is ready and proven.
 
     Raises:
-        TritonError: it could not be brought up the first time. Once it has been ready, every failure is logged and
+        TritonError: it could not be brought up the first time. Once it has been ready, every failure is
+        logged and
             tried again.
     """
     config = settings.model_repository / settings.model_name / "config.pbtxt"
     if not config.is_file():
-        raise NothingPublished(f"{config} does not exist; publish a version first (python -m rollout publish)")
+        raise NothingPublished(
+            f"{config} does not exist; publish a version first (python -m rollout publish)"
+        )
     check_ports(settings)
     triton = find_triton(settings)
     backends = write_backend_folder(triton, settings.state_dir / "triton" / "backends")

@@ -1,4 +1,5 @@
-"""The Python-based Triton backend `tensorflow`: serves `<version>/model.savedmodel` as the native backend would.
+"""The Python-based Triton backend `tensorflow`: serves `<version>/model.savedmodel` as the native backend
+would.
 
 Parameters of the model's configuration, named as the native backend names them: `TF_SIGNATURE_DEF`
 (default `serving_default`), `TF_NUM_INTRA_THREADS`, `TF_NUM_INTER_THREADS` (default 0: TensorFlow chooses).
@@ -10,14 +11,14 @@ DLPack: TensorFlow aborts the process on buffers that are not 64-byte aligned, a
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
-from savedmodel import SavedModel, WrongInput
+from savedmodel import SavedModel, WrongInput  # type: ignore[import-not-found]  # beside it when it runs
 
 
 class TritonPythonModel:
@@ -27,9 +28,9 @@ class TritonPythonModel:
         """Load the version. An exception here is the load's error message."""
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-        folder = os.path.join(args["model_repository"], args["model_version"], "model.savedmodel")
+        folder = Path(args["model_repository"], args["model_version"], "model.savedmodel")
         self._model = SavedModel(
-            folder,
+            str(folder),
             parameters.get("TF_SIGNATURE_DEF", "serving_default"),
             intra_op_threads=int(parameters.get("TF_NUM_INTRA_THREADS", 0)),
             inter_op_threads=int(parameters.get("TF_NUM_INTER_THREADS", 0)),
@@ -46,7 +47,9 @@ class TritonPythonModel:
             try:
                 rows.append(self._read(request))
                 places.append(place)
-            except Exception as error:  # whatever is wrong with one request must not fail its batch neighbours
+            except (
+                Exception
+            ) as error:  # whatever is wrong with one request must not fail its batch neighbours
                 responses[place] = _failed(error)
         wanted = [requests[place].requested_output_names() for place in places]
         if not places:
@@ -57,7 +60,9 @@ class TritonPythonModel:
             if len(places) == 1:
                 answers = [_failed(error)]
             else:
-                answers = [self._answer_alone(arrays, names) for arrays, names in zip(rows, wanted, strict=True)]
+                answers = [
+                    self._answer_alone(arrays, names) for arrays, names in zip(rows, wanted, strict=True)
+                ]
         for place, answer in zip(places, answers, strict=True):
             responses[place] = answer
         return responses

@@ -1,9 +1,10 @@
-"""One signature of a SavedModel, held for repeated runs; as a program, a preflight in the serving environment.
+"""One signature of a SavedModel, held for repeated runs; as a program, a preflight in the serving
+environment.
 
     python savedmodel.py FOLDER SIGNATURE INPUTS.npz OUTPUTS.npz
 
-writes the answers to the requests in INPUTS.npz and prints the signature as JSON. It imports nothing of Riptide,
-because it runs in the interpreter that Triton's Python backend uses.
+writes the answers to the requests in INPUTS.npz and prints the signature as JSON. It imports nothing of
+Riptide, because it runs in the interpreter that Triton's Python backend uses.
 
 The model runs in a session, as in Triton's native TensorFlow backend: a session cuts the graph down to what a
 request asked for, and a prepared callable costs a third of an eager call of the same function.
@@ -48,7 +49,8 @@ class TensorInfo:
 class SavedModel:
     """A signature of the SavedModel in `folder`, loaded. Safe to call from one thread at a time.
 
-    Thread counts are TensorFlow's: 0 leaves the choice to it. `device_id` is the GPU to run on, None for the CPU.
+    Thread counts are TensorFlow's: 0 leaves the choice to it. `device_id` is the GPU to run on, None for the
+    CPU.
 
     Raises:
         ValueError: the SavedModel has no such signature.
@@ -114,7 +116,8 @@ class SavedModel:
         options.fetch.extend(self.outputs[name].graph_name for name in names)
         if len(self._callables) >= MAX_CALLABLES:
             self._callables.pop(next(iter(self._callables)))
-        # The public make_callable goes through Session.run's feed handling and takes three times as long per call.
+        # The public make_callable goes through Session.run's feed handling and takes three times as long per
+        # call.
         prepared: Callable[..., list[NDArray[Any]]] = self._session._make_callable_from_options(options)
         self._callables[names] = prepared
         return prepared
@@ -141,8 +144,8 @@ def _infos(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
 def replay(folder: str, signature: str, inputs_file: str, outputs_file: str) -> dict[str, Any]:
     """Answer the requests in `inputs_file`, write the answers to `outputs_file`, return the signature.
 
-    Tensors of the signature that `inputs_file` lacks, or holds in another form, are named in `problem`; nothing
-    is run then.
+    Tensors of the signature that `inputs_file` lacks, or holds in another form, are named in `problem`;
+    nothing is run then.
     """
     model = SavedModel(folder, signature)
     report: dict[str, Any] = {
@@ -163,7 +166,7 @@ def replay(folder: str, signature: str, inputs_file: str, outputs_file: str) -> 
     except (WrongInput, tf.errors.OpError) as error:
         report["problem"] = str(error).splitlines()[0]
         return report
-    np.savez(outputs_file, **answers)
+    np.savez(outputs_file, **answers)  # type: ignore[arg-type]  # numpy types **kwds as its own flag
     return report
 
 

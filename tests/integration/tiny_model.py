@@ -1,7 +1,7 @@
 """A SavedModel that keeps the tensor contract and builds in seconds: 50 items, random weights, no training.
 
-Run as a program (`python tiny_model.py FOLDER`), so that no test process has to load TensorFlow:
-writes an export folder, the way `training/export.py` writes one.
+Run as a program (`python -m tests.integration.tiny_model FOLDER`), so that no test process has to load
+TensorFlow: writes an export folder, the way `training/export.py` writes one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from features.catalog import CatalogItem, write_catalog
+from features.schema import item_key, item_keys
+
 ITEMS, HISTORY, WIDTH, EXCLUDED, CATEGORIES, ANSWER = 50, 8, 4, 16, 3, 10
 GOLDEN_ROWS = 16
 REQUEST_TIME = 1_700_000_000
 
 
+ITEM_IDS = sorted((f"item-{number}" for number in range(ITEMS)), key=item_key)
+
+
 def keys_of_items() -> np.ndarray:
-    """Int64 `[ITEMS]`, ascending, none of them 0."""
-    return np.sort(np.random.default_rng(1).integers(-(2**62), 2**62, ITEMS, dtype=np.int64))
+    """Int64 `[ITEMS]`, ascending."""
+    return item_keys(ITEM_IDS)
 
 
 class TinyRecommender(tf.Module):  # type: ignore[misc]  # tensorflow has no type information
@@ -47,7 +53,9 @@ class TinyRecommender(tf.Module):  # type: ignore[misc]  # tensorflow has no typ
             tf.TensorSpec([None, 1], tf.int64, "request_time"),
         ]
     )
-    def encode(self, history_keys: tf.Tensor, history_times: tf.Tensor, request_time: tf.Tensor) -> dict[str, tf.Tensor]:
+    def encode(
+        self, history_keys: tf.Tensor, history_times: tf.Tensor, request_time: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """User vectors `[B, WIDTH]`; zeros for a row without a known item."""
         padded = tf.concat([self.vectors, tf.zeros([1, WIDTH])], axis=0)
         rows = self.rows_of(history_keys)
@@ -125,18 +133,33 @@ def golden_inputs(rows: int = GOLDEN_ROWS) -> dict[str, np.ndarray]:
 
 
 def write_export(folder: Path) -> None:
-    """`model.savedmodel/`, `golden.npz`, `training.json` and a stand-in for `catalog.lmdb` in `folder`."""
+    """`model.savedmodel/`, `golden.npz`, `training.json` and `catalog.lmdb` in `folder`."""
     folder.mkdir(parents=True)
     model = TinyRecommender()
     tf.saved_model.save(
-        model, str(folder / "model.savedmodel"), signatures={"recommend": model.recommend, "encode": model.encode}
+        model,
+        str(folder / "model.savedmodel"),
+        signatures={"recommend": model.recommend, "encode": model.encode},
     )
     inputs = golden_inputs()
     outputs = model.recommend(**{name: tf.constant(value) for name, value in inputs.items()})
     golden = {f"in:{name}": value for name, value in inputs.items()}
     golden |= {f"out:{name}": value.numpy() for name, value in outputs.items()}
     np.savez(folder / "golden.npz", **golden)
-    (folder / "catalog.lmdb").write_bytes(b"not read by these tests")
+    names = ("drama", "comedy", "war")
+    write_catalog(
+        folder / "catalog.lmdb",
+        items=[
+            CatalogItem(
+                item_id, item_id.title(), tuple(name for name, is_in in zip(names, row, strict=True) if is_in)
+            )
+            for item_id, row in zip(ITEM_IDS, model.members.numpy(), strict=True)
+        ],
+        categories=names,
+        popular=keys_of_items(),
+        neighbour_keys=np.zeros((ITEMS, 1), np.int64),
+        neighbour_scores=np.zeros((ITEMS, 1), np.float32),
+    )
     training = {
         "data_fingerprint": "tiny",
         "code_revision": "unknown",

@@ -1,0 +1,1 @@
+"""Publishing a version of the model and moving traffic to it."""

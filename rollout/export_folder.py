@@ -1,0 +1,121 @@
+"""An export folder, as `training` leaves it: found, read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from features.catalog import Catalog, CatalogError
+from inference.errors import UnfitModel
+from inference.golden import Golden, read_golden
+from inference.signature import Signature
+from rollout.errors import BadExport
+
+FILES = ("golden.npz", "catalog.lmdb", "training.json")
+SAVEDMODEL = "model.savedmodel"
+
+
+class TrainingRecord(BaseModel):
+    """`training.json`: where the model comes from. Further fields are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    data_fingerprint: str
+    code_revision: str
+    hyper_parameters: dict[str, Any]
+    metrics: dict[str, Any]
+    seed: int
+    created: str
+    widths: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A complete export; `folder` holds it, or a copy of what is published of it."""
+
+    name: str
+    folder: Path
+    training: TrainingRecord
+    golden: Golden
+
+    @property
+    def savedmodel(self) -> Path:
+        """The SavedModel's folder."""
+        return self.folder / SAVEDMODEL
+
+    @property
+    def catalog(self) -> Path:
+        """The catalogue file."""
+        return self.folder / "catalog.lmdb"
+
+
+def newest_export(exports: Path) -> Path:
+    """The export in `exports` that was written last.
+
+    Raises:
+        BadExport: there is none.
+    """
+    records = sorted(exports.glob("*/training.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not records:
+        raise BadExport(f"{exports}: holds no export; train one first, or name one with --export")
+    return records[-1].parent
+
+
+def read_export(folder: Path) -> Export:
+    """Read what an export folder says of itself.
+
+    Raises:
+        BadExport: naming the file, and the field if there is one.
+    """
+    if not folder.is_dir():
+        raise BadExport(f"{folder}: no such folder")
+    for name in (f"{SAVEDMODEL}/saved_model.pb", *FILES):
+        if not (folder / name).is_file():
+            raise BadExport(f"{folder}: has no {name}")
+    record = folder / "training.json"
+    try:
+        training = TrainingRecord.model_validate_json(record.read_bytes())
+    except ValidationError as exc:
+        problem = exc.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "the file"
+        raise BadExport(f"{record}: {field}: {problem['msg']}") from exc
+    try:
+        golden = read_golden(folder / "golden.npz")
+    except UnfitModel as exc:
+        raise BadExport(str(exc)) from exc
+    return Export(folder.resolve().name, folder, training, golden)
+
+
+def check_agreement(export: Export, signature: Signature) -> None:
+    """Refuse parts that were not made for one another: the SavedModel, `training.json` and the catalogue.
+
+    Raises:
+        BadExport: naming the two that differ.
+    """
+    for letter, width in signature.widths.items():
+        said = export.training.widths.get(letter)
+        if said != width:
+            raise BadExport(
+                f"{export.name}/training.json: widths.{letter} is {said}, but the SavedModel has {width}"
+            )
+    try:
+        catalog = Catalog(export.catalog)
+    except CatalogError as exc:
+        raise BadExport(str(exc)) from exc
+    try:
+        categories = max(1, len(catalog.categories))
+        if categories != signature.widths.get("C", categories):
+            raise BadExport(
+                f"{export.catalog}: has {categories} categories, but the SavedModel "
+                f"has {signature.widths['C']}"
+            )
+        for key in sorted({int(key) for key in export.golden.outputs["item_keys"].flat} - {0}):
+            if key not in catalog:
+                raise BadExport(
+                    f"{export.catalog}: lacks the item with key {key}, which a golden request returns"
+                )
+    finally:
+        catalog.close()

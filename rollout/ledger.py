@@ -1,0 +1,62 @@
+"""Version numbers of one model: they only go up, and none is given twice, not even that of a deleted version.
+
+Triton compares modification times to tell whether a version changed; a number that comes back with older
+files would silently not be loaded, and a cached user vector of the old one would be taken for one of the new.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rollout.durable import write_atomically
+from rollout.errors import VersionTaken
+
+LEDGER = ".versions.json"
+
+
+def versions_present(model_folder: Path) -> list[int]:
+    """Numbers of the version folders, ascending."""
+    if not model_folder.is_dir():
+        return []
+    return sorted(
+        int(path.name) for path in model_folder.iterdir() if path.is_dir() and path.name.isdecimal()
+    )
+
+
+def highest_ever(model_folder: Path) -> int:
+    """The highest number that was ever given, 0 if none."""
+    try:
+        recorded = int(json.loads((model_folder / LEDGER).read_text())["highest"])
+    except FileNotFoundError:
+        recorded = 0
+    except (ValueError, KeyError, TypeError) as exc:
+        raise VersionTaken(
+            f'{model_folder / LEDGER}: must be {{"highest": <number>}}; correct it by hand'
+        ) from exc
+    return max([recorded, *versions_present(model_folder)])
+
+
+def choose(model_folder: Path, wanted: int | None) -> int:
+    """The number to publish under: `wanted`, or the next one.
+
+    Raises:
+        VersionTaken: `wanted` is not above every number given before.
+    """
+    highest = highest_ever(model_folder)
+    if wanted is None:
+        return highest + 1
+    if wanted in versions_present(model_folder):
+        raise VersionTaken(f"version {wanted} is published already; leave --version out to get {highest + 1}")
+    if wanted <= highest:
+        raise VersionTaken(
+            f"version {wanted} was used before or is below one that was; "
+            f"numbers only go up, the next is {highest + 1}"
+        )
+    return wanted
+
+
+def record(model_folder: Path, version: int) -> None:
+    """Note that `version` is given; before it appears, so that a crash wastes a number and never repeats one.
+    """
+    write_atomically(model_folder / LEDGER, (json.dumps({"highest": version}) + "\n").encode())

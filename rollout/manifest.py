@@ -1,0 +1,63 @@
+"""`manifest.json` of a published version: what it is, where it comes from, and the hash of each of its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+MANIFEST = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """One published version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    version: int
+    created: str
+    """When it was published, ISO 8601 in UTC."""
+    export: str
+    """Name of the export folder."""
+    trained: str
+    """When it was exported, ISO 8601."""
+    data_fingerprint: str
+    code_revision: str
+    seed: int
+    hyper_parameters: dict[str, Any]
+    metrics: dict[str, Any]
+    widths: dict[str, int]
+    tensorflow: str
+    """TensorFlow of the serving environment in which it passed preflight."""
+    files: dict[str, str]
+    """sha256 of each file, by its path inside the version's folder."""
+
+    def text(self) -> str:
+        """The JSON that is written."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of the version in `folder`; None if it has none that can be read."""
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def hash_files(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """sha256 of each of the files and folders `names` in `folder`, by relative path, in order of the paths.
+    """
+    paths = [
+        path for name in names for path in (folder / name, *(folder / name).rglob("*")) if path.is_file()
+    ]
+    hashes = {}
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
