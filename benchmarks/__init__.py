@@ -1,0 +1,1 @@
+"""Riptide's own figures beside floors, taken in one run."""
