@@ -73,6 +73,13 @@ class Child:
                     os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
+    def has_said(self, beginning: str) -> bool:
+        """Whether a line of its log begins with these words."""
+        if self.log is None:
+            return False
+        with self.log.open(errors="replace") as lines:
+            return any(line.startswith(beginning) for line in lines)
+
     def ended(self, status: int) -> StackError:
         """The error that says so: where its log is, and how it ends."""
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"

@@ -70,6 +70,7 @@ async def _serve(settings: Settings, plan: Plan, console: Console, how_to_end: s
             await services.start()
         console.print("waiting for Triton and the gateway")
         await services.beside(until_ready(settings))
+        await services.beside(services.triton_proven())
         console.print(f"ready after {time.monotonic() - begun:.0f} s\n")
         await services.beside(welcome(settings, plan.data, console))
         console.print(how_to_end)

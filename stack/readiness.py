@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPStatus
 
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from features.settings import Settings
 from stack.errors import StackError
+
+# The gateway serves without a model too, on fallback pages; this name is SERVING only while it has one.
+_MODEL = "riptide.model"
 
 _POLL_S = 0.1
 _CALL_S = 2.0
@@ -18,13 +22,17 @@ _GATEWAY_S = 15.0
 
 
 async def until_ready(settings: Settings) -> None:
-    """Returns when the gateway serves and says that the model answers; StackError if it takes too long."""
+    """Returns when the gateway serves and says that a model version does; StackError if it takes too long."""
     limit_s = settings.triton_ready_s + _GATEWAY_S
     deadline = time.monotonic() + limit_s
     async with grpc.aio.insecure_channel(settings.gateway_target) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while time.monotonic() < deadline:
-            if await http_status(settings, "/readyz") == 200 and await _serving(health):
+            if (
+                await http_status(settings, "/readyz") == HTTPStatus.OK
+                and await _serving(health, "")
+                and await _serving(health, _MODEL)
+            ):
                 return
             await asyncio.sleep(_POLL_S)
     raise StackError(
@@ -49,9 +57,9 @@ async def http_status(settings: Settings, path: str) -> int | None:
     return int(status[1]) if len(status) > 1 and status[1].isdigit() else None
 
 
-async def _serving(health: health_pb2_grpc.HealthStub) -> bool:
+async def _serving(health: health_pb2_grpc.HealthStub, service: str) -> bool:
     try:
-        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=_CALL_S)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=service), timeout=_CALL_S)
     except grpc.aio.AioRpcError:
         return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -8,9 +8,14 @@ from typing import TypeVar
 
 from features.settings import Settings
 from stack.child import Child
+from stack.errors import StackError
 
 T = TypeVar("T")
 
+_TRITON = "Triton"
+# Begins the line that `python -m inference` writes each time the model is ready and proven.
+_PROVEN = "triton ready:"
+_POLL_S = 0.1
 # Beyond what they take themselves to end in good order.
 _GATEWAY_MARGIN_S = 5.0
 _TRITON_GRACE_S = 30.0
@@ -32,10 +37,24 @@ class Services:
         """Starts Triton, unless an address of one is set, and the gateway. Returns before they are ready."""
         logs = self._settings.state_dir / "log"
         if self._settings.triton_address is None:
-            triton = await Child.start("Triton", ["inference"], log=logs / "inference.log")
+            triton = await Child.start(_TRITON, ["inference"], log=logs / "inference.log")
             self._running.append((triton, _TRITON_GRACE_S))
         gateway = await Child.start("the gateway", ["gateway"], log=logs / "gateway.log")
         self._running.append((gateway, self._settings.drain_s + _GATEWAY_MARGIN_S))
+
+    async def triton_proven(self) -> None:
+        """Returns when Triton's launcher says that the model gave the known answer to a known request.
+
+        Raises:
+            StackError: it does not say so in time.
+        """
+        launchers = [child for child, _ in self._running if child.name == _TRITON]
+        try:
+            async with asyncio.timeout(self._settings.triton_ready_s):
+                while not all(child.has_said(_PROVEN) for child in launchers):
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError as error:
+            raise StackError(f"Triton has not proven itself; its log is {launchers[0].log}") from error
 
     async def stop(self) -> None:
         """Ends them; returns when they are gone."""

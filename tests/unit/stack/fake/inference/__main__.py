@@ -12,6 +12,7 @@ if os.environ.get("FAKE_INFERENCE") == "broken":
     sys.exit(2)
 # Of another session, and ignored by its parent when that ends: what a crashed launcher leaves behind.
 subprocess.Popen(["sleep", "600"], start_new_session=True)
+print("triton ready: a stand-in", flush=True)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 try:
     time.sleep(600)
