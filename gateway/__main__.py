@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import ctypes
 import os
 import signal
@@ -45,7 +46,7 @@ def main() -> int:
         from gateway.supervisor import PortInUse, supervise
 
         try:
-            return uvloop.run(supervise(settings))
+            return asyncio.run(supervise(settings))
         except PortInUse as error:
             print(error, file=sys.stderr)
             return 2

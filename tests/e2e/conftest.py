@@ -1,0 +1,109 @@
+"""The whole of Riptide, started as a user starts it: real data, real processes, a quickly trained model."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+
+from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
+
+QUICK = Path(__file__).with_name("quick.toml")
+PORTS = ("grpc", "operator", "http", "triton_http", "triton_grpc", "triton_metrics")
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A running stack, and how to reach it."""
+
+    env: dict[str, str]
+    folder: Path
+
+    def port(self, name: str) -> int:
+        return int(self.env[f"RIPTIDE_{name.upper()}_PORT"])
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.port('grpc')}"
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port('http')}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def process(self, name: str) -> psutil.Process:
+        """The one process of this stack that runs the program `name`."""
+        [found] = [
+            process
+            for process in psutil.process_iter(["name", "environ"])
+            if process.info["name"] == name
+            and (process.info["environ"] or {}).get("RIPTIDE_STATE_DIR") == self.env["RIPTIDE_STATE_DIR"]
+        ]
+        return found
+
+    def run(self, *module: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        """Runs `python -m …` against this stack."""
+        return subprocess.run(
+            [sys.executable, "-m", *module],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """`make up` with everything in a folder of its own and on free ports."""
+    folder = tmp_path_factory.mktemp("riptide")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RIPTIDE_")}
+    env |= {
+        "RIPTIDE_STATE_DIR": str(folder / "var"),
+        "RIPTIDE_MODEL_REPOSITORY": str(folder / "model_repository"),
+        "RIPTIDE_STORE": f"lmdb:{folder / 'store'}",
+    }
+    env |= {
+        f"RIPTIDE_{name.upper()}_PORT": str(port)
+        for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)
+    }
+    deployed = Deployment(env, folder)
+    try:
+        up = deployed.run("stack", "up", "--config", str(QUICK), timeout_s=600)
+        assert up.returncode == 0, up.stdout + up.stderr
+        yield deployed
+    finally:
+        down = deployed.run("stack", "down")
+    assert down.returncode == 0, down.stdout + down.stderr
+    left = [
+        process.pid
+        for process in psutil.process_iter(["environ"])
+        if (process.info["environ"] or {}).get("RIPTIDE_STATE_DIR") == env["RIPTIDE_STATE_DIR"]
+    ]
+    assert left == [], "processes left behind"
+
+
+@pytest.fixture
+async def gateway(deployment: Deployment) -> AsyncIterator[RecommenderStub]:
+    """A plain stub without retries: what it sees is what the gateway answered."""
+    async with grpc.aio.insecure_channel(deployment.target) as channel:
+        yield RecommenderStub(channel)

@@ -1,0 +1,173 @@
+"""What callers see when parts fail: an answer, in time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import grpc
+import psutil
+import pytest
+
+from client.riptide.v1 import recommender_pb2 as pb
+from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
+from tests.e2e.conftest import Deployment, free_ports
+
+DEADLINE_S = 1.0
+FULL_AGAIN_S = 30.0
+
+
+async def _call_until(
+    gateway: RecommenderStub, done: asyncio.Event, answers: list[tuple[float, int]], failures: list[str]
+) -> None:
+    """Calls one after the other; notes when each was answered and how it was degraded."""
+    user = 0
+    while not done.is_set():
+        user = user % 900 + 1
+        try:
+            response = await gateway.Recommend(
+                pb.RecommendRequest(user_id=str(user), limit=10), timeout=DEADLINE_S
+            )
+        except grpc.aio.AioRpcError as error:
+            failures.append(f"{error.code().name}: {error.details()}")
+        else:
+            answers.append((time.monotonic(), response.degraded))
+            assert len(response.items) == 10
+
+
+async def _until_full(gateway: RecommenderStub) -> None:
+    async with asyncio.timeout(FULL_AGAIN_S):
+        while True:
+            response = await gateway.Recommend(
+                pb.RecommendRequest(user_id="196", limit=10), timeout=DEADLINE_S
+            )
+            if response.degraded == pb.DEGRADED_REASON_UNSPECIFIED:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_triton_killed_under_load_fails_no_call_and_comes_back(
+    deployment: Deployment, gateway: RecommenderStub
+) -> None:
+    await _until_full(gateway)
+    done = asyncio.Event()
+    answers: list[tuple[float, int]] = []
+    failures: list[str] = []
+    async with asyncio.TaskGroup() as callers:
+        for _ in range(16):
+            callers.create_task(_call_until(gateway, done, answers, failures))
+        while len(answers) < 200:
+            await asyncio.sleep(0.01)
+        victim = deployment.process("tritonserver")
+        victim.kill()
+        killed = time.monotonic()
+        while not any(when > killed and degraded for when, degraded in answers):
+            await asyncio.sleep(0.01)
+        await _until_full(gateway)
+        done.set()
+    assert failures == []
+    degraded = Counter(reason for _, reason in answers)
+    assert set(degraded) == {pb.DEGRADED_REASON_UNSPECIFIED, pb.DEGRADED_REASON_MODEL_UNAVAILABLE}
+    assert deployment.process("tritonserver").pid != victim.pid
+
+
+async def test_a_triton_that_hangs_costs_callers_a_fallback_page_not_their_deadline(
+    deployment: Deployment, gateway: RecommenderStub
+) -> None:
+    await _until_full(gateway)
+    full = await gateway.Recommend(pb.RecommendRequest(user_id="196", limit=10), timeout=DEADLINE_S)
+    hanging = deployment.process("tritonserver")
+    hanging.suspend()
+    try:
+        response = await gateway.Recommend(pb.RecommendRequest(user_id="196", limit=10), timeout=DEADLINE_S)
+    finally:
+        hanging.resume()
+    assert response.degraded == pb.DEGRADED_REASON_MODEL_UNAVAILABLE
+    # The user's last page, kept with the cached vector.
+    assert [item.item_id for item in response.items] == [item.item_id for item in full.items]
+    await _until_full(gateway)
+
+
+@pytest.fixture
+def second_gateway(deployment: Deployment) -> Iterator[tuple[psutil.Popen, str, int]]:
+    """A gateway of its own with two workers on the same store and Triton."""
+    port, http_port = free_ports(2)
+    env = deployment.env | {"RIPTIDE_GRPC_PORT": str(port), "RIPTIDE_HTTP_PORT": str(http_port)}
+    process = psutil.Popen(
+        [sys.executable, "-m", "gateway", "--workers", "2"], env=env, stderr=subprocess.PIPE
+    )
+    yield process, f"127.0.0.1:{port}", http_port
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+async def _serving(target: str) -> grpc.aio.Channel:
+    channel = grpc.aio.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+    await asyncio.wait_for(channel.channel_ready(), 30)
+    return channel
+
+
+async def test_sigterm_lets_calls_in_flight_finish_and_ends_with_status_0(
+    second_gateway: tuple[psutil.Popen, str, int],
+) -> None:
+    process, target, _ = second_gateway
+    channels = [await _serving(target) for _ in range(4)]
+    stubs = [RecommenderStub(channel) for channel in channels]
+    calls = [
+        asyncio.ensure_future(
+            stub.Recommend(pb.RecommendRequest(user_id=str(user), limit=10, explain=True), timeout=5)
+        )
+        for user in range(1, 51)
+        for stub in stubs
+    ]
+    # Sent, and at least one of them in the gateway's hands.
+    await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    process.send_signal(signal.SIGTERM)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, grpc.aio.AioRpcError):
+            # A call that had not reached the gateway yet may be refused, never half-answered.
+            assert answer.code() is grpc.StatusCode.UNAVAILABLE
+        else:
+            assert len(answer.items) == 10
+    assert await asyncio.to_thread(process.wait, 30) == 0
+    for channel in channels:
+        await channel.close()
+
+
+async def test_both_workers_serve_and_a_killed_one_is_replaced(
+    second_gateway: tuple[psutil.Popen, str, int],
+) -> None:
+    process, target, _ = second_gateway
+    await (await _serving(target)).close()
+
+    async def workers() -> set[int]:
+        async with asyncio.timeout(30):
+            while len(children := {child.pid for child in process.children()}) < 2:
+                await asyncio.sleep(0.05)
+        return children
+
+    before = await workers()
+    os.kill(min(before), signal.SIGKILL)
+    async with asyncio.timeout(30):
+        while (await workers()) == before:
+            await asyncio.sleep(0.05)
+    channel = await _serving(target)
+    response = await RecommenderStub(channel).Recommend(pb.RecommendRequest(user_id="1", limit=5), timeout=5)
+    assert len(response.items) == 5
+    await channel.close()
+
+
+def test_a_port_in_use_is_said_in_one_line_with_its_setting(deployment: Deployment) -> None:
+    done = deployment.run("gateway")
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"port {deployment.port('grpc')} on 127.0.0.1 is not free")
+    assert "RIPTIDE_GRPC_PORT" in line
