@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import ibis.expr.datatypes as dt
 
 from training.cleaning import FORGOTTEN
 from training.source_files import LINE, SourceTable
 
 
 @ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]  # Ibis has no types
-def to_json(value) -> str:  # type: ignore[empty-body, no-untyped-def]  # DuckDB's; untyped, it takes any value
+def to_json(value) -> dt.json:  # type: ignore[no-untyped-def]  # DuckDB's; untyped, it takes any value
     """A value as JSON text."""
 
 
@@ -31,7 +32,7 @@ class Quarantine:
         """`dropped`: line int64, reason string."""
         rows = source.table.select(
             line=source.table[LINE],
-            row=to_json(ibis.struct({name: source.table[name] for name in source.columns})),
+            row=to_json(ibis.struct({name: source.table[name] for name in source.columns})).cast("string"),
         )
         file = ibis.literal(str(source.file))
         joined = dropped.join(rows, "line")
