@@ -1,0 +1,105 @@
+"""What a transformer has to beat: popularity, item-kNN and EASE^R, trained and judged as the model is.
+
+The two linear models count which items are had together, in a dense matrix of items × items. Above `MAX_ITEMS` that no longer
+fits a small machine, and they are left out of the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.dataset import History
+
+MAX_ITEMS = 12_000
+"""Largest catalogue for the models that keep a matrix of items × items (float32: 0.6 GB)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """What the baselines learn from, gathered in one pass over the training histories."""
+
+    users: int
+    item_users: NDArray[np.int64]
+    """`[N]`, users with each item."""
+    together: NDArray[np.float32] | None
+    """`[N, N]`, users with both items; None above `MAX_ITEMS`, or if not wanted."""
+
+
+def count(histories: Iterable[History], item_count: int, *, pairs: bool = True) -> Counts:
+    """Counts each user once per item, however often they had it. Without `pairs`, `together` is None."""
+    users, item_users = 0, np.zeros(item_count, np.int64)
+    together = np.zeros((item_count, item_count), np.float32) if pairs and item_count <= MAX_ITEMS else None
+    for history in histories:
+        had = np.unique(history.items) - 1
+        users += 1
+        item_users[had] += 1
+        if together is not None:
+            together[np.ix_(had, had)] += 1
+    return Counts(users, item_users, together)
+
+
+class Popularity:
+    """The same list for everybody: items by the number of users who had them."""
+
+    name = "popularity"
+
+    def __init__(self, counts: Counts) -> None:
+        self._scores = counts.item_users.astype(np.float32)
+
+    def scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
+        """float32 `[B, N]`."""
+        return np.tile(self._scores, (len(histories), 1))
+
+
+class _ItemToItem:
+    """A score is the sum, over the items of the history, of one column of a matrix of items × items."""
+
+    def __init__(self, weights: NDArray[np.float32]) -> None:
+        self._weights = weights
+
+    def scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
+        """float32 `[B, N]`."""
+        had = np.zeros((len(histories), len(self._weights)), np.float32)
+        for row, history in zip(had, histories, strict=True):
+            row[history.items - 1] = 1.0
+        return had @ self._weights
+
+
+class ItemKNN(_ItemToItem):
+    """Cosine of the items' user sets, each item's nearest `neighbours` only (Deshpande & Karypis, "Item-Based
+    Top-N Recommendation Algorithms", TOIS 2004)."""
+
+    name = "item-kNN"
+
+    def __init__(self, counts: Counts, neighbours: int = 100) -> None:
+        assert counts.together is not None
+        norms = np.sqrt(np.maximum(counts.item_users, 1)).astype(np.float32)
+        cosine = counts.together / norms / norms[:, None]
+        np.fill_diagonal(cosine, 0.0)
+        if neighbours < len(cosine):
+            far = np.argpartition(-cosine, neighbours, axis=0)[neighbours:]
+            np.put_along_axis(cosine, far, 0.0, axis=0)
+        super().__init__(cosine)
+
+
+class EASE(_ItemToItem):
+    """The linear autoencoder EASE^R (Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019)."""
+
+    name = "EASE^R"
+
+    def __init__(self, counts: Counts, l2: float = 300.0) -> None:
+        assert counts.together is not None
+        inverse = np.linalg.inv(counts.together.astype(np.float64) + l2 * np.eye(len(counts.together)))
+        weights = inverse / -np.diag(inverse)
+        np.fill_diagonal(weights, 0.0)
+        super().__init__(weights.astype(np.float32))
+
+
+def fit_baselines(counts: Counts) -> list[Popularity | ItemKNN | EASE]:
+    """All baselines that this catalogue is small enough for."""
+    linear = [ItemKNN(counts), EASE(counts)] if counts.together is not None else []
+    return [Popularity(counts), *linear]

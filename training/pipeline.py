@@ -1,0 +1,161 @@
+"""The steps of training in their order: prepare → train → evaluate → report → export. What is done already is reused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rich.console import Console
+
+from features.settings import Settings
+from features.store import StoreError, open_store
+from training.baselines import Counts, count
+from training.config import Config
+from training.dataset import Prepared, open_prepared
+from training.errors import TrainingError
+from training.events import prepare, print_report
+from training.export import Export, existing_export, export
+from training.report import ProtocolReport, print_summary, write_report
+from training.runs import Progress, Result, Runs
+from training.splits import GlobalTime, LeaveOneOut, Split, global_time
+
+_MEANINGS = {
+    "leave-one-out": "The newest event of each user is predicted from all earlier ones; the model trained on all "
+    "but the two newest.",
+    "global time": "What users do after one moment is predicted from what they did before it; nothing later "
+    "than the moment trained the model, of any user.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Files given on the command line; None: the configuration's source has them."""
+
+    events: Path | None = None
+    items: Path | None = None
+    users: Path | None = None
+
+
+class Pipeline:
+    """One configuration, one state folder."""
+
+    def __init__(self, config: Config, settings: Settings, console: Console) -> None:
+        self._config, self._settings, self._console = config, settings, console
+        self._name = config.data.name
+
+    def prepare(self, inputs: Inputs) -> None:
+        """Cleans the input files, or finds that this has been done."""
+        done = prepare(
+            self._config,
+            events=inputs.events,
+            items=inputs.items,
+            users=inputs.users,
+            state_dir=self._settings.state_dir,
+            excluded_users=forgotten_users(self._settings),
+        )
+        if not done.reused:
+            print_report(done.report, done.folder, self._console)
+
+    def train(self, seeds: Sequence[int], progress: Progress, time_split: bool = False) -> None:
+        """Trains a model per seed, judges them and the baselines, writes and prints the report.
+
+        Earlier finished seeds of the same data and configuration stay in the report. The global time split is
+        always reported for the baselines; for the transformer, if it has been trained for it.
+        """
+        protocols = []
+        for split in (self._leave_one_out, self._global_time):
+            counts = _Once(self._prepared, split)
+            if split is self._leave_one_out or time_split:
+                for seed in seeds:
+                    if self._runs.finished(split, seed) is None:
+                        self._runs.train(split, counts.value, seed, progress)
+            baselines = self._runs.baselines(split, lambda counts=counts: counts.value)
+            results = self._runs.all_finished(split)
+            protocols.append(ProtocolReport(split.name, _MEANINGS[split.name], baselines, results))
+        write_report(self._runs.folder, self._config, self._prepared, protocols)
+        print_summary(self._console, self._runs.folder, protocols, _main_cutoff(self._config))
+
+    def export(self, seed: int) -> Export:
+        """Exports the model of a finished run for leave-one-out, or finds that this has been done.
+
+        Raises:
+            TrainingError: there is no finished run of this seed.
+        """
+        result = self._result(seed)
+        folder = self._settings.state_dir / "exports" / self._name
+        done = existing_export(folder, self._config, result)
+        if done is None:
+            counts = count(self._prepared.histories(), len(self._prepared.items), pairs=False)
+            weights = self._runs.run_folder(self._leave_one_out, seed) / "weights.npz"
+            done = export(self._config, self._prepared, counts, result, weights, folder)
+        self._console.print(
+            f"export: {done.folder}, seed {seed}{' (reused)' if done.reused else ''}; largest difference between "
+            f"a score of the SavedModel and of the Keras model {done.max_difference:.1e}",
+            soft_wrap=True,
+            highlight=False,
+        )
+        return done
+
+    def _result(self, seed: int) -> Result:
+        result = self._runs.finished(self._leave_one_out, seed)
+        if result is None:
+            raise TrainingError(f"seed {seed} has no finished run in {self._runs.folder}; run `train` first")
+        return result
+
+    @cached_property
+    def _prepared(self) -> Prepared:
+        return open_prepared(self._settings.state_dir / "data" / self._name)
+
+    @cached_property
+    def _runs(self) -> Runs:
+        return Runs(self._config, self._prepared, self._settings.state_dir / "runs" / self._name)
+
+    @cached_property
+    def _leave_one_out(self) -> Split:
+        return LeaveOneOut()
+
+    @cached_property
+    def _global_time(self) -> GlobalTime:
+        return global_time(self._prepared.events_path, self._config.evaluation.global_split_quantile)
+
+
+class _Once:
+    """The counts of a split's training part, made when first wanted."""
+
+    def __init__(self, prepared: Prepared, split: Split) -> None:
+        self._prepared, self._split = prepared, split
+
+    @cached_property
+    def value(self) -> Counts:
+        parts = (self._split.training_part(history) for history in self._prepared.histories())
+        return count(parts, len(self._prepared.items))
+
+
+def forgotten_users(settings: Settings) -> frozenset[str]:
+    """The exclusion list of the online store; empty if there is no store yet.
+
+    Raises:
+        TrainingError: there is a store, and it cannot be read. Training anyway could use what it must not.
+    """
+    kind, _, place = settings.store.partition(":")
+    if kind == "lmdb" and not Path(place).exists():
+        return frozenset()
+
+    async def read() -> frozenset[str]:
+        store = open_store(settings)
+        try:
+            return await store.excluded_users()
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(read())
+    except StoreError as error:
+        raise TrainingError(f"{settings.store}: the list of forgotten users cannot be read ({error})") from error
+
+
+def _main_cutoff(config: Config) -> int:
+    return 10 if 10 in config.evaluation.cutoffs else config.evaluation.cutoffs[0]
