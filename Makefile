@@ -39,8 +39,8 @@ test: env ## all tests, unit to end-to-end
 	@$(PY) -m pytest
 
 check: $(OURS)/.installed ## format, lint, types, contract, locks: what CI asks before the tests
-	@echo "format"; $(OURS)/bin/ruff format --check --quiet . || { echo "  not formatted: make format"; exit 1; }
-	@echo "lint";   $(OURS)/bin/ruff check --quiet .
+	@echo "format"; $(OURS)/bin/ruff format --check --quiet --output-format concise . || { echo "  make format mends it"; exit 1; }
+	@echo "lint";   $(OURS)/bin/ruff check --quiet --output-format concise .
 	@echo "types";  $(OURS)/bin/mypy --no-error-summary
 	@echo "proto";  $(OURS)/bin/buf lint
 	@echo "stubs, imports, locks"; \

@@ -12,7 +12,6 @@ from rich.console import Console
 from features.settings import Settings, load_settings
 from stack import background
 from stack.errors import StackError
-from stack.foreground import run
 from stack.steps import read_plan
 
 _CONFIG = Path("training/configs/movielens-small.toml")
@@ -25,6 +24,9 @@ def main(argv: Sequence[str] | None, settings: Settings) -> int:
     try:
         match arguments.command:
             case "run":
+                # Here, so that `status` and `down` do not wait for what only this needs: gRPC and Arrow.
+                from stack.foreground import run
+
                 plan = read_plan(settings, arguments.config, arguments.seed)
                 end = "make down ends it" if arguments.background else "Ctrl-C ends it"
                 run(settings, plan, console, how_to_end=end)
