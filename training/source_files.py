@@ -11,6 +11,7 @@ reason.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,6 +123,12 @@ def _open_csv(
         ) from exc
     if staging.rows == 0:
         raise TrainingError(f"{file}, line 2: rows should follow the header, but the file ends")
+    if staging.rows == sum(staging.rejected.values()):
+        reasons = ", ".join(f"{count:,} × {reason}" for reason, count in staging.rejected.items())
+        raise TrainingError(
+            f"{file}, line {staging.first_rejected}: none of the {staging.rows:,} rows could be split into "
+            f"{len(columns)} columns: {reasons}"
+        )
     return SourceTable(
         file,
         connection.read_parquet(staged),
@@ -157,6 +164,7 @@ class _Staging:
     ) -> None:
         self.rows = 0
         self.rejected: Counter[str] = Counter()
+        self.first_rejected = 0
         self._width = len(columns)
         self._config = config
         self._private = private
@@ -186,11 +194,13 @@ class _Staging:
 
     def _reject(self, line: int, reason: str, raw: str) -> None:
         self.rejected[reason] += 1
+        self.first_rejected = self.first_rejected or line
         text = raw.rstrip("\r\n").encode(errors="surrogateescape").decode(errors="replace")
-        cells = text.replace(self._config.quote, "") if self._config.quote else text
-        self._rejects.append(
-            (line, reason, "" if self._private & set(cells.split(self._config.delimiter)) else text)
-        )
+        if self._private:
+            plain = text.replace(self._config.quote, "") if self._config.quote else text
+            cells = unicodedata.normalize("NFC", plain).split(self._config.delimiter)
+            text = "" if self._private.intersection(cells) else text
+        self._rejects.append((line, reason, text))
 
     def _flush(self) -> None:
         try:

@@ -44,7 +44,9 @@ def test_event_types_are_given_by_name_in_any_case(tmp_path: Path) -> None:
 
 
 def test_a_day_is_a_toml_date_and_starts_in_utc(tmp_path: Path) -> None:
-    events = load_config(write(tmp_path, '[data]\nname = "a"\n[data.events]\nearliest = 2000-01-01\n')).data.events
+    events = load_config(
+        write(tmp_path, '[data]\nname = "a"\n[data.events]\nearliest = 2000-01-01\n')
+    ).data.events
     assert events.earliest == date(2000, 1, 1)
     assert events.earliest_time() == 946_684_800
 
@@ -56,11 +58,17 @@ def test_a_day_is_a_toml_date_and_starts_in_utc(tmp_path: Path) -> None:
         ("[model]\nlayers = 2\n", ["data", "missing"]),
         ('[data]\nname = "../a"\n', ["data.name", "'../a'"]),
         ('[data]\nname = "a"\n[model]\nwidth = 65\n', ["model", "multiple of heads"]),
-        ('[data]\nname = "a"\nmin_events_per_user = 0\n', ["data.min_events_per_user", "greater than or equal to 1"]),
+        (
+            '[data]\nname = "a"\nmin_events_per_user = 0\n',
+            ["data.min_events_per_user", "greater than or equal to 1"],
+        ),
         ('[data]\nname = "a"\n[data.events.types]\nx = "BUY"\n', ["data.events.types", "'BUY'", "PURCHASE"]),
         ('[data]\nname = "a"\n[data.events]\nencoding = "klingon"\n', ["data.events.encoding", "klingon"]),
         ('[data]\nname = "a"\n[data.events]\ndelimiter = "::"\n', ["data.events.delimiter", "1 character"]),
-        ('[data]\nname = "a"\n[data.events]\ndefault_weight = nan\n', ["data.events.default_weight", "finite"]),
+        (
+            '[data]\nname = "a"\n[data.events]\ndefault_weight = nan\n',
+            ["data.events.default_weight", "finite"],
+        ),
         ('[data]\nname = "a"\n[data.users.columns.attributes]\nUser_ID = "x"\n', ["attributes", "user_id"]),
         ("[data\n", ["not valid TOML", "line 1"]),
     ],

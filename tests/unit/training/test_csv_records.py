@@ -26,7 +26,9 @@ def test_what_a_csv_writer_wrote_is_read_back_with_its_lines(rows: list[list[str
         written = text.getvalue().replace("\r\n", "\n").replace("\r", "\n")
         starts.append(written.count("\n") + 1)
         csv.writer(text, quoting=csv.QUOTE_ALL).writerow(row)
-    assert [(line, cells) for line, cells, _ in parse(text.getvalue())] == list(zip(starts, rows, strict=True))
+    assert [(line, cells) for line, cells, _ in parse(text.getvalue())] == list(
+        zip(starts, rows, strict=True)
+    )
 
 
 def test_a_row_with_line_breaks_in_quotes_has_the_line_it_starts_on() -> None:

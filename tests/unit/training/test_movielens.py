@@ -69,7 +69,8 @@ def test_a_wheel_without_the_data_is_refused(tmp_path: Path) -> None:
 def test_the_larger_sets_are_read_as_their_publisher_writes_them(tmp_path: Path) -> None:
     ratings, movies = tmp_path / "ratings.csv", tmp_path / "movies.csv"
     ratings.write_text(
-        "userId,movieId,rating,timestamp\r\n" + "".join(f"1,{m},3.5,{1147880044 + m}\r\n" for m in range(1, 7))
+        "userId,movieId,rating,timestamp\r\n"
+        + "".join(f"1,{m},3.5,{1147880044 + m}\r\n" for m in range(1, 7))
     )
     movies.write_text(
         "movieId,title,genres\r\n1,Toy Story (1995),Adventure|Animation\r\n"
@@ -77,7 +78,12 @@ def test_the_larger_sets_are_read_as_their_publisher_writes_them(tmp_path: Path)
         + "".join(f"{m},Film {m} (2000),Drama\r\n" for m in range(3, 7))
     )
     done = prepare(
-        load_config(LARGE), events=ratings, items=movies, users=None, state_dir=tmp_path, excluded_users=frozenset()
+        load_config(LARGE),
+        events=ratings,
+        items=movies,
+        users=None,
+        state_dir=tmp_path,
+        excluded_users=frozenset(),
     )
     assert (done.report.events, done.report.items, done.report.users) == (6, 6, 1)
     assert (done.folder / "quarantine.csv").read_text().count("\n") == 1
