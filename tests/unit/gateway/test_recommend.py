@@ -1,0 +1,257 @@
+"""The request path with a store and a scorer that do as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from features.catalog import Catalog
+from features.record import EMPTY_RECORD, CachedAnswer, Event, UserRecord, with_events
+from features.schema import EventType, item_key, item_keys
+from features.store import FeatureStore, StoreUnavailable
+from gateway.errors import ModelUnavailable
+from gateway.metrics import Metrics
+from gateway.page import PageRequest
+from gateway.recommend import Degraded, Page, Recommend
+from gateway.routing import Router, ServingVersion, Tensor
+from gateway.scorer import Scorer, Scores
+
+WIDTH, EXCLUDED, ANSWERED = 2, 8, 6
+
+
+class FakeStore:
+    """Records in a dictionary; `fails` makes every read fail."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, UserRecord] = {}
+        self.reads: list[list[str]] = []
+        self.answers: dict[str, CachedAnswer] = {}
+        self.fails = False
+
+    async def read(self, user_ids: Sequence[str]) -> list[UserRecord]:
+        if self.fails:
+            raise StoreUnavailable("told to fail")
+        self.reads.append(list(user_ids))
+        return [self.records.get(user, EMPTY_RECORD) for user in user_ids]
+
+    async def put_answers(self, answers: Mapping[str, CachedAnswer]) -> None:
+        self.answers.update(answers)
+
+
+class FakeScorer:
+    """Answers the first items of the catalogue; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, NDArray[Any]]] = []
+        self.asked: list[dict[str, Any]] = []
+        self.error: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def score(self, version: ServingVersion, inputs: dict[str, NDArray[Any]], **asked: Any) -> Scores:
+        self.calls.append(inputs)
+        self.asked.append(asked)
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        rows = len(next(iter(inputs.values())))
+        keys = np.tile(item_keys(str(n) for n in range(10, 10 + ANSWERED)), (rows, 1))
+        scores = np.tile(np.arange(ANSWERED, 0, -1, dtype=np.float32), (rows, 1))
+        reasons = np.full((rows, ANSWERED), item_key("1")) if asked["reasons"] else None
+        vectors = np.full((rows, WIDTH), 0.5, np.float32) if asked["vectors"] else None
+        return Scores(keys, scores, reasons, vectors)
+
+
+class FakeRouter:
+    """Serves what it is given."""
+
+    def __init__(self, serving: ServingVersion) -> None:
+        self.serving: ServingVersion | None = serving
+        self.catalog = serving.catalog
+        self.catalog_version = serving.version
+
+
+class Path:
+    """A request path made of the fakes above."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        inputs = {
+            "history_keys": Tensor("INT64", 4),
+            "user_vector": Tensor("FP32", WIDTH),
+            "user_vector_fresh": Tensor("INT32", 1),
+            "exclude_keys": Tensor("INT64", EXCLUDED),
+            "allowed_categories": Tensor("BOOL", 2),
+        }
+        self.store, self.scorer = FakeStore(), FakeScorer()
+        self.router = FakeRouter(ServingVersion("recommender", 7, inputs, catalog))
+        self.recommend = Recommend(
+            cast(FeatureStore, self.store),
+            cast(Router, self.router),
+            cast(Scorer, self.scorer),
+            Metrics(),
+            max_batch=64,
+            join=True,
+        )
+
+    def saw(self, user: str, *items: str) -> UserRecord:
+        events = [Event(user, item, EventType.VIEW, n + 1) for n, item in enumerate(items)]
+        self.store.records[user] = with_events(EMPTY_RECORD, events, 100)[0]
+        return self.store.records[user]
+
+    async def page(self, user: str, limit: int = 3, timeout_s: float = 5, **fields: Any) -> Page:
+        return await self.recommend.page(PageRequest(user, limit, **fields), timeout_s)
+
+
+@pytest.fixture
+def path(catalog: Catalog) -> Path:
+    return Path(catalog)
+
+
+def ids(page: Page) -> list[str]:
+    return [line.item.item_id for line in page.items]
+
+
+async def test_a_user_with_a_history_gets_the_answer_of_the_version_in_service(path: Path) -> None:
+    path.saw("u", "1")
+    page = await path.page("u")
+    assert (ids(page), page.version, page.degraded) == (["10", "11", "12"], 7, Degraded.NO)
+
+
+async def test_concurrent_requests_share_one_read_and_one_call_of_the_model(path: Path) -> None:
+    for n in range(8):
+        path.saw(f"u{n}", "1")
+    path.scorer.gate.clear()
+    first = asyncio.create_task(path.page("u0"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(path.page(f"u{n}")) for n in range(1, 8)]
+    await asyncio.sleep(0)
+    path.scorer.gate.set()
+    await asyncio.gather(first, *others)
+    assert [len(read) for read in path.store.reads] == [1, 7]
+    assert [len(call["history_keys"]) for call in path.scorer.calls] == [1, 7]
+
+
+async def test_what_the_model_gets_is_the_users_history_exclusions_and_filter(path: Path) -> None:
+    path.saw("u", "1", "2")
+    await path.page("u", categories=("even",), excluded=(item_key("9"),))
+    [inputs] = path.scorer.calls
+    assert inputs["history_keys"].tolist() == [[0, 0, item_key("1"), item_key("2")]]
+    assert set(inputs["exclude_keys"][0].tolist()) == {0, item_key("9"), item_key("1"), item_key("2")}
+    assert inputs["allowed_categories"].tolist() == [[False, True]]
+    await path.page("u", include_seen=True)
+    assert not path.scorer.calls[1]["exclude_keys"].any()
+    assert path.scorer.calls[1]["allowed_categories"].all()
+
+
+async def test_more_seen_items_than_the_model_takes_leave_the_newest_and_all_that_were_asked_for(
+    path: Path,
+) -> None:
+    path.saw("u", *(str(n) for n in range(20)))
+    await path.page("u", excluded=(item_key("29"),))
+    sent = set(path.scorer.calls[0]["exclude_keys"][0].tolist())
+    assert sent == {item_key("29"), *(item_key(str(n)) for n in range(13, 20))}
+
+
+async def test_a_fresh_vector_of_this_version_is_sent_and_none_is_asked_for(path: Path) -> None:
+    record = path.saw("u", "1")
+    answer = CachedAnswer(7, record.revision, 1, np.array([3, 4], np.float32), np.empty(0, np.int64))
+    path.store.records["u"] = replace(record, answer=answer)
+    await path.page("u")
+    assert path.scorer.calls[0]["user_vector"].tolist() == [[3, 4]]
+    assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[1]]
+    assert path.scorer.asked[0]["vectors"] is False
+    await path.recommend.close()
+    assert path.store.answers == {}
+
+
+@pytest.mark.parametrize(("version", "later"), [(6, 0), (7, -1)])
+async def test_a_vector_of_another_version_or_an_older_history_is_not_used(
+    path: Path, version: int, later: int
+) -> None:
+    record = path.saw("u", "1")
+    answer = CachedAnswer(version, record.revision + later, 1, np.ones(2, np.float32), np.empty(0, np.int64))
+    path.store.records["u"] = replace(record, answer=answer)
+    await path.page("u")
+    assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[0]]
+    assert path.scorer.asked[0]["vectors"] is True
+
+
+async def test_a_new_vector_and_a_plain_page_are_kept_a_filtered_page_is_not(path: Path) -> None:
+    record = path.saw("plain", "1")
+    path.saw("filtered", "1")
+    await path.page("plain")
+    await path.page("filtered", categories=("even",))
+    await path.recommend.close()
+    kept = path.store.answers["plain"]
+    assert (kept.version, kept.revision, kept.vector.tolist()) == (7, record.revision, [0.5, 0.5])
+    assert len(kept.page_keys) == ANSWERED
+    assert len(path.store.answers["filtered"].page_keys) == 0
+
+
+async def test_reasons_are_asked_for_only_if_somebody_wants_them(path: Path) -> None:
+    path.saw("u", "1")
+    silent, explained = await path.page("u"), await path.page("u", explain=True)
+    assert [asked["reasons"] for asked in path.scorer.asked] == [False, True]
+    assert [line.reason for line in silent.items] == [None] * 3
+    assert [line.reason.item_id if line.reason else None for line in explained.items] == ["1"] * 3
+
+
+@pytest.mark.parametrize("history", [(), ("gone", "also gone")])
+async def test_nothing_known_of_a_user_is_a_cold_start_without_a_call_of_the_model(
+    path: Path, history: tuple[str, ...]
+) -> None:
+    path.saw("u", *history)
+    page = await path.page("u")
+    assert (ids(page), page.degraded) == (["0", "1", "2"], Degraded.COLD_START)
+    assert path.scorer.calls == []
+
+
+async def test_a_model_that_fails_is_replaced_by_the_last_page_without_what_was_seen_since(
+    path: Path,
+) -> None:
+    record = path.saw("u", "21")
+    page_keys = item_keys(["20", "21", "22"])
+    answer = CachedAnswer(6, 0, 1, np.ones(2, np.float32), page_keys)
+    path.store.records["u"] = replace(record, answer=answer)
+    path.scorer.error = ModelUnavailable("told to fail")
+    page = await path.page("u")
+    assert (ids(page), page.degraded) == (["20", "22", "0"], Degraded.MODEL_UNAVAILABLE)
+
+
+async def test_no_version_in_service_is_answered_from_the_catalogue_at_hand(path: Path) -> None:
+    path.saw("u", "0")
+    path.router.serving = None
+    page = await path.page("u")
+    assert (ids(page), page.degraded, page.version) == (["1", "2", "3"], Degraded.MODEL_UNAVAILABLE, 7)
+
+
+async def test_a_model_that_hangs_is_not_waited_for_beyond_the_time_given(path: Path) -> None:
+    path.saw("u", "0")
+    path.scorer.gate.clear()
+    began = time.monotonic()
+    page = await path.page("u", timeout_s=0.05)
+    assert page.degraded is Degraded.MODEL_UNAVAILABLE
+    assert time.monotonic() - began < 2
+    path.scorer.gate.set()
+    await path.recommend.close()
+
+
+async def test_a_store_that_fails_gives_popular_items_and_says_so(path: Path) -> None:
+    path.store.fails = True
+    page = await path.page("u")
+    assert (ids(page), page.degraded) == (["0", "1", "2"], Degraded.STORE_UNAVAILABLE)
+
+
+async def test_stage_times_are_those_of_the_stages(path: Path) -> None:
+    path.saw("u", "1")
+    stages = (await path.page("u")).stages
+    assert min(stages.queue, stages.features, stages.model, stages.page) >= 0
+    assert stages.model > 0
