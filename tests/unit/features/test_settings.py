@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from features.settings import Settings, load_settings
+
+
+def test_without_any_variable_everything_is_on_loopback_and_the_documented_ports(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = load_settings()
+    assert settings.host == settings.triton_host == "127.0.0.1"
+    ports = ("grpc", "operator", "http", "triton_http", "triton_grpc", "triton_metrics")
+    assert [getattr(settings, f"{name}_port") for name in ports] == [50051, 50052, 8080, 8000, 8001, 8002]
+    assert settings.triton_target == "127.0.0.1:8001"
+
+
+def test_a_remote_triton_is_called_instead_of_the_one_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIPTIDE_TRITON_ADDRESS", "triton.example:9001")
+    assert load_settings().triton_target == "triton.example:9001"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("RIPTIDE_GRPC_PROT", "1", "RIPTIDE_GRPC_PROT: no such setting"),
+        ("RIPTIDE_GRPC_PORT", "0", "RIPTIDE_GRPC_PORT: Input should be greater than or equal to 1, not '0'"),
+        ("RIPTIDE_WORKERS", "two", "RIPTIDE_WORKERS: Input should be a valid integer"),
+        ("RIPTIDE_LOG_LEVEL", "LOUD", "RIPTIDE_LOG_LEVEL: "),
+    ],
+)
+def test_a_wrong_setting_ends_the_process_with_its_name_and_bound(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        load_settings()
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(sentence)
+
+
+def test_every_setting_is_documented() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
