@@ -170,7 +170,10 @@ class _Staging:
         self._private = private
         schema = pa.schema([(LINE, pa.int64()), *((name, pa.string()) for name in columns)])
         self._good, self._bad = pq.ParquetWriter(good, schema), pq.ParquetWriter(bad, _REJECT_SCHEMA)
-        self._batch: list[tuple[int, list[str], str]] = []
+        # Row after row in flat lists: a list per row alive would keep the garbage collector busy.
+        self._lines: list[int] = []
+        self._cells: list[str] = []
+        self._raw: list[str] = []
         self._rejects: list[tuple[int, str, str]] = []
 
     def __enter__(self) -> _Staging:
@@ -184,12 +187,14 @@ class _Staging:
     def add(self, line: int, fields: list[str] | None, raw: str) -> None:
         self.rows += 1
         if fields is not None and len(fields) == self._width:
-            self._batch.append((line, fields, raw))
+            self._lines.append(line)
+            self._cells.extend(fields)
+            self._raw.append(raw)
         elif fields is None:
             self._reject(line, "unclosed or misplaced quote", raw)
         else:
             self._reject(line, "wrong number of columns", raw)
-        if len(self._batch) + len(self._rejects) >= _BATCH_ROWS:
+        if len(self._lines) >= _BATCH_ROWS or len(self._rejects) >= _BATCH_ROWS:
             self._flush()
 
     def _reject(self, line: int, reason: str, raw: str) -> None:
@@ -205,28 +210,28 @@ class _Staging:
     def _flush(self) -> None:
         try:
             self._write_batch()
-        except UnicodeEncodeError:  # bytes that are not in the encoding: look for the rows that hold them
-            readable = []
-            for line, fields, raw in self._batch:
-                if raw.isascii() or not any("\udc80" <= character <= "\udcff" for character in raw):
-                    readable.append((line, fields, raw))
+        except UnicodeEncodeError:  # bytes that are not in the encoding: take out the rows that hold them
+            lines, cells, raw = self._take_batch()
+            for i, text in enumerate(raw):
+                if not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text):
+                    self._reject(lines[i], f"not text in {self._config.encoding}", text)
                 else:
-                    self._reject(line, f"not text in {self._config.encoding}", raw)
-            self._batch = readable
+                    self._lines.append(lines[i])
+                    self._cells.extend(cells[i * self._width : (i + 1) * self._width])
             self._write_batch()
-        self._batch = []
+        self._take_batch()
         if self._rejects:
-            self._bad.write_batch(
-                pa.record_batch(list(zip(*self._rejects, strict=True)), schema=_REJECT_SCHEMA)
-            )
+            columns = list(zip(*self._rejects, strict=True))
+            self._bad.write_batch(pa.record_batch(columns, schema=_REJECT_SCHEMA))
         self._rejects = []
 
+    def _take_batch(self) -> tuple[list[int], list[str], list[str]]:
+        batch = self._lines, self._cells, self._raw
+        self._lines, self._cells, self._raw = [], [], []
+        return batch
+
     def _write_batch(self) -> None:
-        if not self._batch:
-            return
-        lines, rows, _ = zip(*self._batch, strict=True)
-        arrays = [
-            pa.array(lines, pa.int64()),
-            *(pa.array(cells, pa.string()) for cells in zip(*rows, strict=True)),
-        ]
-        self._good.write_batch(pa.record_batch(arrays, schema=self._good.schema))
+        if self._lines:
+            columns = [pa.array(self._cells[i :: self._width], pa.string()) for i in range(self._width)]
+            batch = [pa.array(self._lines, pa.int64()), *columns]
+            self._good.write_batch(pa.record_batch(batch, schema=self._good.schema))
