@@ -92,18 +92,19 @@ def time_format(source: SourceTable, column: str, config: EventsConfig) -> Resol
         raise TrainingError(
             f"{source.file}, {source.header_line}: the time column {column!r} is empty in every row"
         )
-    numbers = sorted(row["number"] for row in rows if row["number"] is not None)
-    dates = [row for row in rows if row["iso"] is not None]
+    numbers = [abs(row["number"]) for row in rows if row["number"] is not None]
+    votes: dict[ResolvedTimeFormat, int] = {
+        "seconds": sum(number < _LARGEST_SECONDS for number in numbers),
+        "milliseconds": sum(_LARGEST_SECONDS <= number < _LARGEST_MILLISECONDS for number in numbers),
+        "iso8601": sum(row["iso"] is not None for row in rows),
+    }
     wanted = config.time_format
-    if wanted == "iso8601" or (wanted == "auto" and len(dates) > len(numbers)):
-        if dates:
-            return "iso8601"
-    elif numbers:
-        median = abs(numbers[len(numbers) // 2])
-        if wanted != "auto":
-            return wanted
-        if median < _LARGEST_MILLISECONDS:
-            return "seconds" if median < _LARGEST_SECONDS else "milliseconds"
+    if wanted == "auto":
+        most = max(votes, key=lambda form: votes[form])
+        if votes[most]:
+            return most
+    elif votes["iso8601"] if wanted == "iso8601" else numbers:
+        return wanted
     expected = {
         "auto": "Unix seconds, Unix milliseconds or an ISO 8601 time such as 2024-05-31T18:04:05Z",
         "seconds": "Unix seconds (data.events.time_format)",

@@ -140,6 +140,14 @@ def test_the_time_format_is_found_out(tmp_path: Path, cell: str, form: str) -> N
     assert (rows(done)[0]["time"], done.report.time_format) == (NOON, form)
 
 
+def test_a_few_odd_times_do_not_decide_the_format(tmp_path: Path) -> None:
+    text = log(
+        "a,x,99999999999999999999", "a,x,88888888888888888888", "a,x,2023-11-14", f"a,x,{NOON}", "a,y,-1"
+    )
+    done = run(tmp_path, text)
+    assert (done.report.time_format, rows(done)[0]["time"]) == ("seconds", NOON)
+
+
 @pytest.mark.parametrize(
     "times",
     [
