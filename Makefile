@@ -89,7 +89,7 @@ define install
 	@echo "$(1): installing $$(grep -c '==' $(2)) packages ($(3))"
 	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 	@start=$$(date +%s); \
-	  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-compile \
+	  $(1)/bin/python -m pip install -qq --disable-pip-version-check --no-input --no-deps --no-compile \
 	    --require-hashes -r $(2) && \
 	  echo "$(1): ready after $$(($$(date +%s) - start)) s"
 	@touch $@

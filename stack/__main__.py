@@ -20,7 +20,6 @@ _CONFIG = Path("training/configs/movielens-small.toml")
 def main(argv: Sequence[str] | None, settings: Settings) -> int:
     """Runs one command; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    console = Console(highlight=False)
     try:
         match arguments.command:
             case "run":
@@ -29,17 +28,15 @@ def main(argv: Sequence[str] | None, settings: Settings) -> int:
 
                 plan = read_plan(settings, arguments.config, arguments.seed)
                 end = "make down ends it" if arguments.background else "Ctrl-C ends it"
-                run(settings, plan, console, how_to_end=end)
+                run(settings, plan, Console(highlight=False), how_to_end=end)
                 return 0
             case "up":
                 plan = read_plan(settings, arguments.config, arguments.seed)
-                return background.up(
-                    settings, ["--config", str(plan.config), "--seed", str(plan.seed)], console
-                )
+                return background.up(settings, ["--config", str(plan.config), "--seed", str(plan.seed)])
             case "down":
-                return background.down(settings, console)
+                return background.down(settings)
             case _:
-                return background.status(settings, console)
+                return background.status(settings)
     except StackError as error:
         print(error, file=sys.stderr)
         return error.status

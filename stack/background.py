@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from rich.console import Console
-
 from features.settings import Settings
 from stack.instance import Instance, running
 
@@ -21,11 +19,11 @@ _POLL_S = 0.1
 _END_MARGIN_S = 60.0
 
 
-def up(settings: Settings, run_arguments: Sequence[str], console: Console) -> int:
+def up(settings: Settings, run_arguments: Sequence[str]) -> int:
     """Starts `stack run` in the background, shows its output until it is ready; returns the exit status."""
     found = running(settings.state_dir)
     if found is not None:
-        console.print(f"already up: {describe(settings, found)}")
+        print(f"already up: {describe(settings, found)}")
         return 0
     log = settings.state_dir / "log" / "stack.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +45,7 @@ def up(settings: Settings, run_arguments: Sequence[str], console: Console) -> in
             process.wait()
             return 130
     if status is None:
-        console.print(f"up in the background; its log is {log}")
+        print(f"up in the background; its log is {log}")
         return 0
     return status or 1
 
@@ -68,25 +66,23 @@ def _follow(state_dir: Path, process: subprocess.Popen[bytes], output: BinaryIO)
         time.sleep(_POLL_S)
 
 
-def down(settings: Settings, console: Console) -> int:
+def down(settings: Settings) -> int:
     """Ends the stack of this state folder and waits until all of it is gone; returns the exit status."""
     found = running(settings.state_dir)
     if found is None:
-        console.print("not up")
+        print("not up")
         return 0
     if not found.end(settings.drain_s + _END_MARGIN_S):
-        console.print(
-            f"process {found.pid} has not ended; its log is {settings.state_dir / 'log' / 'stack.log'}"
-        )
+        print(f"process {found.pid} has not ended; its log is {settings.state_dir / 'log' / 'stack.log'}")
         return 1
-    console.print("down")
+    print("down")
     return 0
 
 
-def status(settings: Settings, console: Console) -> int:
+def status(settings: Settings) -> int:
     """Says whether the stack is up; 0 if it is ready, 1 if not."""
     found = running(settings.state_dir)
-    console.print("not up" if found is None else describe(settings, found))
+    print("not up" if found is None else describe(settings, found))
     return 0 if found is not None and found.phase == "ready" else 1
 
 

@@ -38,7 +38,8 @@ async def welcome(settings: Settings, data: Path, console: Console) -> None:
             page = await client.recommend(user_id, limit=_LATEST, explain=True)
         except RecommenderError as error:
             raise StackError(f"the first call failed: {error.status.name}: {error.sentence}") from error
-    console.print(side_by_side(user, page), "", origin_line(page), stages_line(page.stages_ms), "")
+    for part in (side_by_side(user, page), "", origin_line(page), stages_line(page.stages_ms), ""):
+        console.print(part)
     console.print(next_steps(settings, user_id), markup=False, soft_wrap=True)
     if page.degraded == pb.DEGRADED_REASON_MODEL_UNAVAILABLE:
         raise StackError("the first page did not come from the model; the gateway's log says why")
@@ -53,17 +54,26 @@ def first_user(data: Path) -> str:
 
 def side_by_side(user: pb.DescribeUserResponse, page: pb.RecommendResponse) -> Table:
     """What the user had last, newest first, beside what is recommended now."""
-    had = Table("", f"the latest of user {escape(user.user_id)}", box=None, pad_edge=False)
+    had = _table("what", f"the latest of user {user.user_id}")
     for event in reversed(user.events[-_LATEST:]):
         kind = pb.EventType.Name(event.type).removeprefix("EVENT_TYPE_").lower()
         had.add_row(Text(kind, style="dim"), Text(event.title or event.item_id))
-    wanted = Table("", "recommended now", "because of", box=None, pad_edge=False)
+    wanted = _table("rank", "recommended now", "because of")
     for item in page.items:
         reason = Text(item.reason.title or item.reason.item_id, style="dim")
         wanted.add_row(str(item.rank), Text(item.title or item.item_id, style="bold"), reason)
     both = Table.grid(padding=(0, 4))
     both.add_row(had, wanted)
     return both
+
+
+def _table(*headers: str) -> Table:
+    """One line for each row: a title too long for its column is cut, so that the two sides stay level."""
+    table = Table(box=None, pad_edge=False)
+    for header in headers:
+        # The least keeps a rank or a type whole when the terminal is narrow.
+        table.add_column(escape(header), no_wrap=True, overflow="ellipsis", min_width=4)
+    return table
 
 
 def next_steps(settings: Settings, user_id: str) -> str:
