@@ -54,26 +54,24 @@ def first_user(data: Path) -> str:
 
 def side_by_side(user: pb.DescribeUserResponse, page: pb.RecommendResponse) -> Table:
     """What the user had last, newest first, beside what is recommended now."""
-    had = _table("what", f"the latest of user {user.user_id}")
+    had = Table("", f"the latest of user {escape(user.user_id)}", box=None, pad_edge=False)
     for event in reversed(user.events[-_LATEST:]):
         kind = pb.EventType.Name(event.type).removeprefix("EVENT_TYPE_").lower()
-        had.add_row(Text(kind, style="dim"), Text(event.title or event.item_id))
-    wanted = _table("rank", "recommended now", "because of")
+        had.add_row(kind, _line(event.title or event.item_id))
+    wanted = Table("", "recommended now", "because of", box=None, pad_edge=False)
     for item in page.items:
-        reason = Text(item.reason.title or item.reason.item_id, style="dim")
-        wanted.add_row(str(item.rank), Text(item.title or item.item_id, style="bold"), reason)
+        reason = _line(item.reason.title or item.reason.item_id, "dim")
+        wanted.add_row(str(item.rank), _line(item.title or item.item_id, "bold"), reason)
+    for table in (had, wanted):
+        table.columns[0].no_wrap = True  # so that a narrow terminal cuts titles, not ranks
     both = Table.grid(padding=(0, 4))
     both.add_row(had, wanted)
     return both
 
 
-def _table(*headers: str) -> Table:
-    """One line for each row: a title too long for its column is cut, so that the two sides stay level."""
-    table = Table(box=None, pad_edge=False)
-    for header in headers:
-        # The least keeps a rank or a type whole when the terminal is narrow.
-        table.add_column(escape(header), no_wrap=True, overflow="ellipsis", min_width=4)
-    return table
+def _line(title: str, style: str = "") -> Text:
+    """Cut rather than wrapped, so that the two sides stay level."""
+    return Text(title, style, no_wrap=True, overflow="ellipsis")
 
 
 def next_steps(settings: Settings, user_id: str) -> str:
