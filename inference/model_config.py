@@ -41,12 +41,6 @@ PROFILES: Mapping[str, Profile] = {
     "gpu": Profile(instances=1, gpu=True, intra_op_threads=0, inter_op_threads=0),
 }
 
-QUEUE_TIMEOUT_US = 1_000_000
-"""A request that waited this long is refused; callers set a shorter one per request."""
-
-MAX_QUEUE = 512
-"""Requests that may wait; a further one is refused at once."""
-
 
 def warmup_file(tensor: Tensor) -> str:
     """Name, in the model's `warmup/` folder, of the file that holds `MAX_BATCH` rows of one input.
@@ -76,11 +70,9 @@ def build_config(name: str, signature: Signature, profile: Profile) -> model_con
         else model_config_pb2.ModelInstanceGroup.KIND_CPU
     )
     config.instance_group.add(count=profile.instances, kind=kind)
-    policy = config.dynamic_batching.default_queue_policy
-    policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
-    policy.default_timeout_microseconds = QUEUE_TIMEOUT_US
-    policy.allow_timeout_override = True
-    policy.max_queue_size = MAX_QUEUE
+    # Neither a delay nor a queue policy: with a queue limit or timeout, Triton's batcher prepares no batch
+    # ahead and misses wake-ups, so calls stand still for its 500 ms poll (docs/decisions/triton-queue.md).
+    config.dynamic_batching.SetInParent()
     parameters = {
         "TF_SIGNATURE_DEF": RECOMMEND,
         "TF_NUM_INTRA_THREADS": str(profile.intra_op_threads),

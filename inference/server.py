@@ -110,8 +110,7 @@ def interpreter_environment(interpreter: Interpreter | None) -> dict[str, str]:
 
 
 class TritonServer:
-    """A started Triton. `start` makes one; `ended` completes when the process has gone, for whatever reason.
-    """
+    """A started Triton. `start` makes one; `ended` completes when the process has gone, for whatever reason."""
 
     def __init__(self, guardian: asyncio.subprocess.Process) -> None:
         self._guardian = guardian
@@ -198,7 +197,7 @@ def remove_stale_regions() -> None:
 
 def _namespace_prefix() -> str:
     # /dev/shm may be shared with other containers, where the same process id is another process.
-    return f"riptide_{os.stat('/proc/self/ns/pid').st_ino}_"
+    return f"riptide_{Path('/proc/self/ns/pid').stat().st_ino}_"
 
 
 def _region_prefix(launcher: int) -> str:

@@ -83,7 +83,7 @@ def _versions(settings: Settings) -> None:
         if manifest is None:
             table.add_row(str(version), "no manifest")
             continue
-        quality = manifest.metrics.get("ndcg@10")
+        quality = manifest.metrics.get("test", {}).get("ndcg@10")
         table.add_row(
             str(version),
             manifest.created,

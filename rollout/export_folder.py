@@ -25,7 +25,8 @@ class TrainingRecord(BaseModel):
 
     data_fingerprint: str
     code_revision: str
-    hyper_parameters: dict[str, Any]
+    model: dict[str, Any]
+    training: dict[str, Any]
     metrics: dict[str, Any]
     seed: int
     created: str

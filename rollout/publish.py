@@ -128,7 +128,7 @@ def _commit(
         data_fingerprint=export.training.data_fingerprint,
         code_revision=export.training.code_revision,
         seed=export.training.seed,
-        hyper_parameters=export.training.hyper_parameters,
+        hyper_parameters={"model": export.training.model, "training": export.training.training},
         metrics=export.training.metrics,
         widths=export.training.widths,
         tensorflow=tried.tensorflow,

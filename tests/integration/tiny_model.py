@@ -163,8 +163,9 @@ def write_export(folder: Path) -> None:
     training = {
         "data_fingerprint": "tiny",
         "code_revision": "unknown",
-        "hyper_parameters": {"width": WIDTH},
-        "metrics": {"ndcg@10": 0.1},
+        "model": {"width": WIDTH},
+        "training": {"epochs": 0},
+        "metrics": {"test": {"ndcg@10": 0.1}},
         "seed": 1,
         "created": "2024-01-01T00:00:00+00:00",
         "widths": {"T": HISTORY, "D": WIDTH, "M": EXCLUDED, "C": CATEGORIES, "K": ANSWER},
