@@ -15,7 +15,7 @@ export PYTHONPATH := $(CURDIR)
 # TensorFlow's start-up notes; errors stay.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-MAKEFLAGS += --no-print-directory
+MAKEFLAGS += --silent --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run up down status test check train publish bench proto lock clean env format

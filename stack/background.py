@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -37,6 +38,8 @@ def up(settings: Settings, run_arguments: Sequence[str]) -> int:
             # It writes to a file: give its tables the width of the terminal that will show them.
             env={**os.environ, "COLUMNS": str(shutil.get_terminal_size((120, 40)).columns)},
         )
+    # Until it is ready, whoever ends this command ends what it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with log.open("rb") as output:
         try:
             status = _follow(settings.state_dir, process, output)

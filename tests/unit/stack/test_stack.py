@@ -229,6 +229,16 @@ def test_up_gives_the_reason_and_status_of_a_failed_start(home: Home) -> None:
     assert "column title is missing" in output
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_that_is_interrupted_leaves_nothing_behind(home: Home, number: signal.Signals) -> None:
+    process = home.start("up", "--config", "tiny.toml", FAKE_TRAINING="slow")
+    until((home.folder / "training-began").exists, "the training to begin")
+    process.send_signal(number)
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130
+    assert home.processes() == {}
+
+
 def test_a_missing_configuration_is_named(home: Home) -> None:
     status, output = home.call("run", "--config", "nowhere.toml")
     assert status == 2
