@@ -33,7 +33,7 @@ down: $(OURS)/.installed ## end what `make up` started, after the calls in fligh
 	@$(PY) -m stack down
 
 status: $(OURS)/.installed ## whether it is up, and where
-	@$(PY) -m stack status
+	@$(PY) -m stack status || true  # "not up" is an answer, too
 
 test: env ## all tests, unit to end-to-end
 	@$(PY) -m pytest
@@ -63,10 +63,10 @@ proto: $(OURS)/.installed ## generate the stubs of the contract
 
 # Own environment: the resolver is nothing that Riptide itself needs.
 lock: ## resolve the dependencies again, into the lock files
-	@test -x var/uv/bin/uv || { $(PYTHON) -m venv var/uv && var/uv/bin/pip install --quiet uv; }
-	@var/uv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url \
+	@test -x var/uv/bin/uv || { $(PYTHON) -m venv var/uv && var/uv/bin/pip install -qq uv; }
+	@var/uv/bin/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --python-version 3.11 --no-emit-index-url \
 	  --no-annotate --extra dev pyproject.toml -o requirements.lock
-	@var/uv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url \
+	@var/uv/bin/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --python-version 3.11 --no-emit-index-url \
 	  --no-annotate inference/triton-environment.in -o requirements-triton.lock
 
 clean: ## end what runs; delete data, models, published versions and caches; keep the environments
