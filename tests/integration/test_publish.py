@@ -1,0 +1,134 @@
+"""Publishing the tiny export, and refusing every way of spoiling it, with preflight in Triton's environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.settings import Settings
+from inference.environment import Interpreter
+from inference.model_config import from_text
+from rollout.errors import BadExport, PreflightFailed, RolloutError, VersionTaken
+from rollout.manifest import read_manifest
+from rollout.publish import publish
+from tests.integration.conftest import settings_below
+
+
+def versions(settings: Settings) -> list[str]:
+    folder = settings.model_repository / settings.model_name
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != "warmup")
+
+
+def test_a_version_is_whole_and_can_be_traced(published: Settings) -> None:
+    folder = published.model_repository / published.model_name
+    config = from_text((folder / "config.pbtxt").read_text())
+    manifest = read_manifest(folder / "1")
+    assert (config.platform, config.backend) == ("tensorflow_savedmodel", "tensorflow")
+    assert manifest is not None
+    assert manifest.data_fingerprint == "tiny"
+    assert manifest.widths == {"T": 8, "D": 4, "M": 16, "C": 3, "K": 10}
+    listed = {name for name in manifest.files if not name.startswith("model.savedmodel/")}
+    assert listed == {"golden.npz", "catalog.lmdb"}
+    assert versions(published) == ["1"]
+
+
+def test_numbers_only_go_up_and_the_same_export_is_published_once(
+    export: Path, interpreter: Interpreter, tmp_path: Path
+) -> None:
+    settings = settings_below(tmp_path)
+    old = time.time() - 1e6
+    for path in export.rglob("*"):
+        os.utime(path, (old, old))
+    assert publish(settings, interpreter, export).version == 1
+    again = publish(settings, interpreter, export, if_new=True)
+    assert (again.version, again.fresh) == (1, False)
+    with pytest.raises(VersionTaken, match="version 1 is published already"):
+        publish(settings, interpreter, export, version=1)
+    leftover = settings.model_repository / settings.model_name / ".publishing-killed"
+    leftover.mkdir()
+    second = publish(settings, interpreter, export, version=4)
+    assert (second.version, second.config_changed) == (4, False)
+    assert not leftover.exists()
+    assert (second.folder / "golden.npz").stat().st_mtime > old + 1
+
+
+def spoil_scores(export: Path) -> None:
+    change_golden(export, "out:scores", lambda scores: scores + 1)
+
+
+def spoil_nan(export: Path) -> None:
+    change_golden(export, "out:scores", lambda scores: scores * np.float32("nan"))
+
+
+def spoil_requests(export: Path) -> None:
+    change_golden(export, "in:history_keys", lambda keys: keys.astype(np.int32))
+
+
+def spoil_variables(export: Path) -> None:
+    (data,) = (export / "model.savedmodel" / "variables").glob("*.data*")
+    data.write_bytes(data.read_bytes()[:-64])
+
+
+def spoil_graph(export: Path) -> None:
+    (export / "model.savedmodel" / "saved_model.pb").write_bytes(b"not a model")
+
+
+def spoil_widths(export: Path) -> None:
+    record = export / "training.json"
+    training = json.loads(record.read_text())
+    training["widths"]["T"] = 9
+    record.write_text(json.dumps(training))
+
+
+def spoil_catalog(export: Path) -> None:
+    (export / "catalog.lmdb").write_bytes(b"not a catalogue")
+
+
+def spoil_record(export: Path) -> None:
+    (export / "training.json").write_text("{}")
+
+
+def remove_golden(export: Path) -> None:
+    (export / "golden.npz").unlink()
+
+
+def change_golden(export: Path, name: str, change: object) -> None:
+    with np.load(export / "golden.npz") as file:
+        arrays = {key: file[key] for key in file.files}
+    arrays[name] = change(arrays[name])  # type: ignore[operator]  # a lambda
+    np.savez(export / "golden.npz", **arrays)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "says"),
+    [
+        (spoil_scores, PreflightFailed, "scores: row 0 is off by"),
+        (spoil_nan, BadExport, "out:scores holds values that are not finite"),
+        (spoil_requests, PreflightFailed, "history_keys: must be int64, not int32"),
+        (spoil_variables, PreflightFailed, "does not load"),
+        (spoil_graph, PreflightFailed, "does not load"),
+        (spoil_widths, BadExport, "widths.T is 9, but the SavedModel has 8"),
+        (spoil_catalog, BadExport, "catalog.lmdb"),
+        (spoil_record, BadExport, "data_fingerprint: Field required"),
+        (remove_golden, BadExport, "has no golden.npz"),
+    ],
+)
+def test_a_spoilt_export_is_refused_and_leaves_nothing(
+    export: Path,
+    interpreter: Interpreter,
+    tmp_path: Path,
+    spoil: object,
+    kind: type[RolloutError],
+    says: str,
+) -> None:
+    settings = settings_below(tmp_path)
+    spoil(export)  # type: ignore[operator]  # a function
+    with pytest.raises(kind, match=says):
+        publish(settings, interpreter, export)
+    folder = settings.model_repository / settings.model_name
+    assert not folder.exists() or [path.name for path in folder.iterdir()] == [".publish.lock"]
