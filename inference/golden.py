@@ -1,4 +1,4 @@
-"""Golden requests: what was asked at export, what was answered, and whether an answer given now is the same."""
+"""Golden requests: what was asked at export, what was answered, whether an answer given now is the same."""
 
 from __future__ import annotations
 

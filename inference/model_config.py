@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from google.protobuf import text_format
 from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2
@@ -97,7 +98,7 @@ def warmup_data(signature: Signature, requests: Mapping[str, NDArray[Any]]) -> d
     files = {}
     for tensor in signature.inputs:
         rows = requests[tensor.name]
-        repeated = rows.repeat(-(-MAX_BATCH // len(rows)), axis=0)[:MAX_BATCH]
+        repeated = np.tile(rows, (-(-MAX_BATCH // len(rows)), 1))[:MAX_BATCH]
         files[warmup_file(tensor)] = repeated.tobytes()
     return files
 

@@ -22,7 +22,7 @@ GRACE_S = 10.0
 """After SIGTERM, how long Triton may take; requests in flight are given the first half of it."""
 
 MAX_LINE = 1 << 20
-LOG_LINE = re.compile(r'^([IWEF])\d{4} [\d:.]+ +\d+ [^\]]*\] "?(.*?)"?$')
+LOG_LINE = re.compile(r'^([IWEF])\d{4} [\d:.]+ +\d+ [^\]]*\] ?"?(.*?)"?$')
 LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
 ORDINARY_WITHOUT_GPU = ("CUDA", "CudaDriver", "NVML", "DCGM")
 """Words of complaints that every start on a machine without a GPU makes."""
@@ -110,7 +110,7 @@ def interpreter_environment(interpreter: Interpreter | None) -> dict[str, str]:
 
 
 class TritonServer:
-    """A started Triton. `start` makes one; `ended` completes when the process has gone, for whatever reason."""
+    """A started Triton. `start` makes one; `ended` completes when the process is gone, whatever the reason."""
 
     def __init__(self, guardian: asyncio.subprocess.Process) -> None:
         self._guardian = guardian

@@ -57,5 +57,5 @@ def choose(model_folder: Path, wanted: int | None) -> int:
 
 
 def record(model_folder: Path, version: int) -> None:
-    """Note that `version` is given; before it appears, so that a crash wastes a number and never repeats one."""
+    """Note that `version` is given; before it appears, so a crash wastes a number and never repeats one."""
     write_atomically(model_folder / LEDGER, (json.dumps({"highest": version}) + "\n").encode())

@@ -1,4 +1,4 @@
-"""`manifest.json` of a published version: what it is, where it comes from, and the hash of each of its files."""
+"""`manifest.json` of a published version: what it is, where it comes from, the hash of each of its files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def hash_files(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """sha256 of each of the files and folders `names` in `folder`, by relative path, in order of the paths."""
+    """sha256 of each of the files and folders `names` in `folder`, by relative path, in their order."""
     paths = [
         path for name in names for path in (folder / name, *(folder / name).rglob("*")) if path.is_file()
     ]

@@ -1,4 +1,4 @@
-"""Publishing the tiny export, and refusing every way of spoiling it, with preflight in Triton's environment."""
+"""Publishing the tiny export, and refusing every way of spoiling it, in Triton's environment."""
 
 from __future__ import annotations
 

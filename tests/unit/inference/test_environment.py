@@ -1,0 +1,108 @@
+"""Finding Triton, and saying what is wrong with where it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+
+from features.settings import Settings
+from inference.backend_folder import write_backend_folder
+from inference.environment import Interpreter, Triton, check_interpreter, find_triton, probe
+from inference.errors import TritonNotFound, UnfitEnvironment
+from inference.server import command, environment
+
+FIT = Interpreter(
+    executable=Path("triton/bin/python"),
+    python="3.11",
+    shared=True,
+    library_folder="/python/lib",
+    site_packages="/triton/site-packages",
+    numpy="1.26.4",
+    tensorflow="2.21.0",
+    wheel="0.7.0",
+    wheel_folder="/triton/site-packages/pytriton",
+    libc="2.36",
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"numpy": "2.1.0"}, "numpy 2.1.0 is installed there.*needs numpy < 2"),
+        ({"numpy": None}, "needs numpy < 2"),
+        ({"shared": False}, "built without a shared library"),
+        ({"tensorflow": None}, "TensorFlow is not installed there"),
+    ],
+)
+def test_an_unfit_environment_is_refused(changes: dict[str, object], says: str) -> None:
+    with pytest.raises(UnfitEnvironment, match=says):
+        check_interpreter(dataclasses.replace(FIT, **changes))  # type: ignore[arg-type]  # any field
+
+
+def test_a_fit_environment_is_accepted() -> None:
+    check_interpreter(FIT)
+
+
+def test_an_interpreter_tells_what_it_is() -> None:
+    assert probe(Path(sys.executable)).python == "{}.{}".format(*sys.version_info)
+
+
+def test_a_missing_interpreter_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(TritonNotFound, match="RIPTIDE_TRITON_PYTHON"):
+        probe(tmp_path / "python")
+
+
+def test_a_program_that_is_none_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(TritonNotFound, match="RIPTIDE_TRITONSERVER"):
+        find_triton(Settings(tritonserver=tmp_path / "tritonserver"))
+
+
+def test_a_program_that_does_not_load_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "tritonserver"
+    program.write_text("#!/bin/sh\necho \"version 'GLIBC_2.35' not found\" >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("inference.environment.probe", lambda _: FIT)
+    with pytest.raises(UnfitEnvironment, match=r"needs glibc 2.35 or newer, and this machine has 2.36"):
+        find_triton(Settings(tritonserver=program))
+
+
+def test_a_python_without_a_stub_is_told_which_there_are(tmp_path: Path) -> None:
+    wheel = tmp_path / "pytriton"
+    (wheel / "tritonserver" / "python_backend_stubs" / "3.8").mkdir(parents=True)
+    triton = Triton(tmp_path / "tritonserver", dataclasses.replace(FIT, wheel_folder=str(wheel)), None)
+    with pytest.raises(UnfitEnvironment, match=r"no stub for Python 3.11; it has 3.8"):
+        write_backend_folder(triton, tmp_path / "backends")
+
+
+def test_the_stub_finds_its_own_python_first() -> None:
+    variables = environment(Triton(Path("tritonserver"), FIT, None))
+    assert variables["PATH"].split(":")[0] == str(Path("triton/bin").absolute())
+    assert variables["LD_LIBRARY_PATH"].split(":")[:2] == [
+        "/python/lib",
+        "/triton/site-packages/nvidia_pytriton.libs",
+    ]
+
+
+def test_our_settings_and_packages_stay_out_of_tritons_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/ours")
+    monkeypatch.setenv("RIPTIDE_HOST", "127.0.0.1")
+    variables = environment(Triton(Path("tritonserver"), FIT, None))
+    assert not {"PYTHONPATH", "RIPTIDE_HOST"} & variables.keys()
+
+
+def test_triton_binds_the_configured_address_only(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path, triton_host="127.0.0.7", triton_grpc_port=4321)
+    line = command(settings, Triton(Path("tritonserver"), FIT, None), tmp_path, "prefix_")
+    assert [arg.split("=")[1] for arg in line if "-address=" in arg] == ["127.0.0.7"] * 3
+    assert "--grpc-port=4321" in line
+
+
+def test_the_token_is_private_and_stays_the_same(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    triton = Triton(Path("tritonserver"), FIT, None)
+    first, second = (command(settings, triton, tmp_path, "prefix_") for _ in range(2))
+    assert first == second
+    assert (tmp_path / "triton" / "admin_token").stat().st_mode & 0o077 == 0
