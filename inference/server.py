@@ -110,7 +110,7 @@ def interpreter_environment(interpreter: Interpreter | None) -> dict[str, str]:
 
 
 class TritonServer:
-    """A started Triton. `start` makes one; `ended` completes when the process is gone, whatever the reason."""
+    """A started Triton. `start` makes one; `ended` completes when it is gone, whatever the reason."""
 
     def __init__(self, guardian: asyncio.subprocess.Process) -> None:
         self._guardian = guardian
