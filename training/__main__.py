@@ -52,17 +52,23 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--config", type=Path, required=True, help="TOML file, see training/configs")
-    shared.add_argument("--state-dir", type=Path, help="where data, runs and exports go (default: the setting)")
+    shared.add_argument(
+        "--state-dir", type=Path, help="where data, runs and exports go (default: the setting)"
+    )
     files = argparse.ArgumentParser(add_help=False)
     for kind in ("events", "items", "users"):
         files.add_argument(f"--{kind}", type=Path, help=f"CSV or Parquet file of {kind}")
     seeds = argparse.ArgumentParser(add_help=False)
     choice = seeds.add_mutually_exclusive_group()
-    choice.add_argument("--seed", dest="seeds", type=_seeds, metavar="N", help="seed (default: the configuration's)")
+    choice.add_argument(
+        "--seed", dest="seeds", type=_seeds, metavar="N", help="seed (default: the configuration's)"
+    )
     choice.add_argument("--seeds", type=_seeds, metavar="N,N", help="several; the first one is exported")
     split = argparse.ArgumentParser(add_help=False)
     split.add_argument(
-        "--time-split", action="store_true", help="train and report for the global time split, too (as long again)"
+        "--time-split",
+        action="store_true",
+        help="train and report for the global time split, too (as long again)",
     )
     for name, parents, text in (
         ("prepare", [files], "clean the event log"),

@@ -1,7 +1,7 @@
 """What a transformer has to beat: popularity, item-kNN and EASE^R, trained and judged as the model is.
 
-The two linear models count which items are had together, in a dense matrix of items × items. Above `MAX_ITEMS` that no longer
-fits a small machine, and they are left out of the report.
+The two linear models count which items are had together, in a dense matrix of items × items. Above
+`MAX_ITEMS` that no longer fits a small machine, and they are left out of the report.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class ItemKNN(_ItemToItem):
 
 
 class EASE(_ItemToItem):
-    """The linear autoencoder EASE^R (Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019)."""
+    """The linear autoencoder EASE^R (Steck, "Embarrassingly Shallow
+    Autoencoders for Sparse Data", WWW 2019)."""
 
     name = "EASE^R"
 
@@ -101,5 +102,6 @@ class EASE(_ItemToItem):
 
 def fit_baselines(counts: Counts) -> list[Popularity | ItemKNN | EASE]:
     """All baselines that this catalogue is small enough for."""
-    linear = [ItemKNN(counts), EASE(counts)] if counts.together is not None else []
-    return [Popularity(counts), *linear]
+    if counts.together is None:
+        return [Popularity(counts)]
+    return [Popularity(counts), ItemKNN(counts), EASE(counts)]

@@ -1,6 +1,8 @@
-"""Prepared data as training and evaluation read it: the catalogue, histories streamed from Parquet, training windows.
+"""Prepared data as training and evaluation read it: the catalogue, histories streamed from Parquet, training
+windows.
 
-Nothing here holds the event log in memory: histories come one record batch at a time, as the file is sorted by user.
+Nothing here holds the event log in memory: histories come one record batch at a time, as the file is sorted
+by user.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +36,12 @@ _SHUFFLED_WINDOWS = 20_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """The events of one user, oldest first. Events of the same second are in an order drawn by lot, always the same.
+    """The events of one user, oldest first. Events of the same second are in an order drawn by lot, always
+    the same.
 
-    The file has them in order of item id. A model would learn that order and predict from it what the log does not
-    say: on MovieLens-100K, where people rate several films a second, NDCG@10 then comes out 0.007 too high.
+    The file has them in order of item id. A model would learn that order and predict from it what the log
+    does not say: on MovieLens-100K, where people rate several films a second, NDCG@10 then comes out 0.007
+    too high.
     """
 
     user_id: str
@@ -73,7 +78,7 @@ class Prepared:
         return self.folder / "events.parquet"
 
     def histories(self) -> Iterator[History]:
-        """Every user's history, in order of user id; one pass over the file, a record batch in memory at a time."""
+        """Every user's history, in order of user id; one pass, with a record batch in memory at a time."""
         index_of = pa.array([item.item_id for item in self.items], pa.string())
         columns = ["user_id", "item_id", "time", "type"]
         waiting: list[History] = []
@@ -89,7 +94,8 @@ class Prepared:
     def _joined(self, parts: Sequence[History]) -> Iterator[History]:
         if parts:
             items, times, types = (
-                np.concatenate([getattr(part, name) for part in parts]) for name in ("items", "times", "types")
+                np.concatenate([getattr(part, name) for part in parts])
+                for name in ("items", "times", "types")
             )
             order = np.lexsort((_lots(parts[0].user_id, items), times))
             yield History(parts[0].user_id, items[order], times[order], types[order])
@@ -103,20 +109,27 @@ def open_prepared(folder: Path) -> Prepared:
     """
     try:
         fingerprint = str(json.loads((folder / "report.json").read_text(encoding="utf-8"))["fingerprint"])
-        table = pq.read_table(folder / "items.parquet", columns=["item_id", "title", "categories"]).to_pylist()
+        table = pq.read_table(
+            folder / "items.parquet", columns=["item_id", "title", "categories"]
+        ).to_pylist()
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise TrainingError(f"{folder}: no prepared data here, run `python -m training prepare` ({error})") from error
+        raise TrainingError(
+            f"{folder}: no prepared data here, run `python -m training prepare` ({error})"
+        ) from error
     items = tuple(CatalogItem(r["item_id"], r["title"], tuple(r["categories"] or ())) for r in table)
     categories = tuple(sorted({category for item in items for category in item.categories}))
     return Prepared(folder, fingerprint, items, categories)
 
 
-def training_windows(prepared: Prepared, split: Split, history: int, batch_size: int, seed: int) -> tf.data.Dataset:
+def training_windows(
+    prepared: Prepared, split: Split, history: int, batch_size: int, seed: int
+) -> tf.data.Dataset:
     """Batches of training windows, int32 `[b, history + 1]`, left-padded; the last batch may be smaller.
 
-    Columns `[:-1]` are an input and columns `[1:]` its targets, so that every position predicts the next item. A history
-    longer than a window is cut into windows from the newest event backwards, so that every event but a user's
-    first is a target exactly once. The same seed gives the same order; give each epoch its own.
+    Columns `[:-1]` are an input and columns `[1:]` its targets, so that every position predicts the next
+    item. A history longer than a window is cut into windows from the newest event backwards, so that every
+    event but a user's first is a target exactly once. The same seed gives the same order; give each epoch its
+    own.
     """
     import tensorflow as tf
 
@@ -149,11 +162,13 @@ def cut_windows(items: NDArray[np.int32], width: int, rng: np.random.Generator) 
         ends += range(last - int(rng.integers(1, width)), 1, 1 - width)
     starts = [*ends[1:], 1]
     # A window reaches back to the end of the next older one, whose last event is its first input.
-    return left_padded([items[start - 1 : end] for start, end in zip(starts, ends, strict=True)], width, np.int32)
+    return left_padded(
+        [items[start - 1 : end] for start, end in zip(starts, ends, strict=True)], width, np.int32
+    )
 
 
 def _lots(user_id: str, items: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """A number for each item of a user, as good as random, from the two alone (the finalizer of SplitMix64)."""
+    """A number for each item of a user, as good as random, from the two alone (SplitMix64's finalizer)."""
     mixed = items.astype(np.uint64) + np.uint64(stable_hash(user_id) & (2**64 - 1))
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
@@ -164,13 +179,14 @@ def _by_user(batch: pa.RecordBatch, index_of: pa.Array) -> Iterator[History]:
     items = pc.index_in(batch["item_id"], value_set=index_of)
     if items.null_count:
         unknown = batch["item_id"].filter(items.is_null())[0].as_py()
-        raise TrainingError(f"events.parquet: item {unknown!r} is not in items.parquet; prepare the data again")
+        raise TrainingError(
+            f"events.parquet: item {unknown!r} is not in items.parquet; prepare the data again"
+        )
     indices = items.to_numpy() + np.int32(1)
     times, types = batch["time"].to_numpy(), batch["type"].to_numpy()
     runs = batch["user_id"].dictionary_encode()
     codes = runs.indices.to_numpy()
     bounds = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         user_id = runs.dictionary[int(codes[start])].as_py()
         yield History(user_id, indices[start:end], times[start:end], types[start:end])
-

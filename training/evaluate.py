@@ -1,4 +1,5 @@
-"""Judging a ranker: every item of the catalogue is ranked for each user, with what the user had before masked.
+"""Judging a ranker: every item of the catalogue is ranked for each user, with what the user had before
+masked.
 
 The transformer and the baselines go through the same code, so that their figures compare.
 """
@@ -88,7 +89,8 @@ def evaluate(
 def rank(ranker: Ranker, histories: Sequence[History], k: int) -> NDArray[np.int64]:
     """The best k catalogue positions (from 0) of each history, int64 `[B, k]`; ties go to the lower position.
 
-    Items of the history are masked. Where fewer than k others exist, masked ones fill the list; they are no targets.
+    Items of the history are masked. Where fewer than k others exist, masked ones fill the list; they are no
+    targets.
     """
     scores = np.array(ranker.scores(histories), np.float32)
     for row, history in zip(scores, histories, strict=True):

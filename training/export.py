@@ -58,7 +58,7 @@ def export(
     import tensorflow as tf
 
     from training.checkpoint import load_weights
-    from training.golden import golden_requests, largest_difference
+    from training.golden import golden_requests, largest_difference, write_golden
     from training.model import build
     from training.serving import Served
 
@@ -66,7 +66,9 @@ def export(
     load_weights(weights, model)
     vectors = np.asarray(model.item_vectors)
     if not np.isfinite(vectors).all():
-        raise TrainingError(f"{weights}: holds item vectors that are not finite; train with a lower learning_rate")
+        raise TrainingError(
+            f"{weights}: holds item vectors that are not finite; train with a lower learning_rate"
+        )
     served = Served(
         model,
         prepared.items,
@@ -87,7 +89,7 @@ def export(
         tf.saved_model.save(served, str(new / "model.savedmodel"), signatures=signatures)
         loaded = tf.saved_model.load(str(new / "model.savedmodel"))
         golden = golden_requests(prepared, loaded.signatures, config.model)
-        np.savez(new / "golden.npz", **golden)
+        write_golden(new / "golden.npz", golden)
         difference = largest_difference(golden, model, prepared)
         if not difference <= PARITY_TOLERANCE:
             raise TrainingError(
@@ -120,7 +122,7 @@ def export_fingerprint(config: Config, result: Result) -> str:
 
 
 def _neighbours(vectors: NDArray[np.float32], keys: NDArray[np.int64]) -> dict[str, Any]:
-    """For each item the `NEIGHBOURS` others whose vectors have the highest cosine with its own, nearest first."""
+    """For each item the `NEIGHBOURS` others with the highest cosine of vectors, nearest first."""
     count = min(NEIGHBOURS, len(keys) - 1)
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     near_keys = np.zeros((len(keys), count), np.int64)

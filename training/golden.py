@@ -1,13 +1,14 @@
 """Golden requests: real ones with the answers of the SavedModel they are exported with.
 
-Publishing replays them in a fresh process, Triton answers them before it is ready, and here they show that the SavedModel
-scores as the Keras model does.
+Publishing replays them in a fresh process, Triton answers them before it is ready, and here they show that
+the SavedModel scores as the Keras model does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,8 @@ def golden_requests(
     """`in:<tensor>` and `out:<tensor>` of `COUNT` requests, batch first.
 
     Users are spread over the first `_SCANNED_USERS` ones. Row 0 has no history, row 1 unknown items in
-    it; every second row has a fresh vector; half of the rows exclude what the user had, and every fourth has a category
-    filter.
+    it; every second row has a fresh vector; half of the rows exclude what the user had, and every fourth has
+    a category filter.
     """
     inputs = _inputs(prepared, config)
     encode_inputs = {name: inputs[name] for name in ("history_keys", "history_times", "request_time")}
@@ -47,27 +48,41 @@ def golden_requests(
 
 
 def largest_difference(golden: Arrays, model: HistoryEncoder, prepared: Prepared) -> float:
-    """The largest absolute difference between a score in the golden answers and the Keras model's score of that item.
+    """The largest absolute difference between a score in the golden answers and the Keras model's score of
+    that item.
 
     Infinite if an answer holds an item that the request forbids, or leaves out one that scores higher than
     what it holds.
     """
-    index_of = {key: i + 1 for i, key in enumerate(item_keys(item.item_id for item in prepared.items).tolist())}
-    histories = [[index_of[key] for key in row if key in index_of] for row in golden["in:history_keys"].tolist()]
-    padded = left_padded([np.array(history, np.int32) for history in histories], model.config.history, np.int32)
+    index_of = {
+        key: i + 1 for i, key in enumerate(item_keys(item.item_id for item in prepared.items).tolist())
+    }
+    histories = [
+        [index_of[key] for key in row if key in index_of] for row in golden["in:history_keys"].tolist()
+    ]
+    padded = left_padded(
+        [np.array(history, np.int32) for history in histories], model.config.history, np.int32
+    )
     scores = (model(padded, newest_only=True) @ tf.transpose(model.item_vectors)).numpy()
     largest = 0.0
     for row, expected in enumerate(scores):
         allowed = _allowed(golden, row, prepared)
         expected[~allowed] = -np.inf
         best = -np.sort(-expected)[: golden["out:scores"].shape[1]]
-        for slot, (key, score) in enumerate(zip(golden["out:item_keys"][row], golden["out:scores"][row], strict=True)):
+        for slot, (key, score) in enumerate(
+            zip(golden["out:item_keys"][row], golden["out:scores"][row], strict=True)
+        ):
             if key == 0:
                 largest = max(largest, np.inf if np.isfinite(best[slot]) else 0.0)
                 continue
             of_this_item, of_this_slot = expected[index_of[int(key)] - 1], best[slot]
             largest = max(largest, float(abs(score - of_this_item)), float(abs(score - of_this_slot)))
     return largest
+
+
+def write_golden(path: Path, golden: Arrays) -> None:
+    """Writes golden.npz."""
+    np.savez(path, allow_pickle=False, **golden)
 
 
 def _allowed(golden: Arrays, row: int, prepared: Prepared) -> NDArray[np.bool_]:

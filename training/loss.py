@@ -27,13 +27,13 @@ def sampled_softmax(
 ) -> tf.Tensor:
     """Cross-entropy against a sample of the catalogue that all positions share, float32 `[P]`.
 
-    `negatives` candidates are targets of other positions in the batch, so drawn in proportion to popularity, and as
-    many are drawn uniformly, to reach the tail (Yang et al., "Mixed Negative Sampling for Learning Two-tower
-    Neural Networks in Recommendations", WWW 2020). The logit of each draw is lowered by the logarithm of how
-    often its item is expected among all draws; then the sum of exponentials is an unbiased estimate of that over
-    the catalogue (the log-Q correction: Bengio & Senécal, "Adaptive Importance Sampling to Accelerate Training of a
-    Neural Probabilistic Language Model", IEEE TNN 2008). A position's own target is scored exactly, and is
-    taken out of its sample.
+    `negatives` candidates are targets of other positions in the batch, so drawn in proportion to popularity,
+    and as many are drawn uniformly, to reach the tail (Yang et al., "Mixed Negative Sampling for Learning
+    Two-tower Neural Networks in Recommendations", WWW 2020). The logit of each draw is lowered by the
+    logarithm of how often its item is expected among all draws; then the sum of exponentials is an unbiased
+    estimate of that over the catalogue (the log-Q correction: Bengio & Senécal, "Adaptive Importance Sampling
+    to Accelerate Training of a Neural Probabilistic Language Model", IEEE TNN 2008). A position's own target
+    is scored exactly, and is taken out of its sample.
 
     Args:
         vectors, targets, items: as for `full_softmax`.

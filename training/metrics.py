@@ -1,8 +1,8 @@
 """Ranking metrics of one top-k list per user, all with binary relevance.
 
-Definitions follow Herlocker et al., "Evaluating Collaborative Filtering Recommender Systems", TOIS 2004, and Järvelin &
-Kekäläinen, "Cumulated Gain-Based Evaluation of IR Techniques", TOIS 2002 (NDCG). With one target per user, recall@k
-equals HR@k and precision@k is HR@k / k.
+Definitions follow Herlocker et al., "Evaluating Collaborative Filtering Recommender Systems", TOIS 2004, and
+Järvelin & Kekäläinen, "Cumulated Gain-Based Evaluation of IR Techniques", TOIS 2002 (NDCG). With one target
+per user, recall@k equals HR@k and precision@k is HR@k / k.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ METRICS = ("hr", "precision", "recall", "ndcg", "mrr")
 
 
 def hit_matrix(ranked: NDArray[np.int64], targets: Sequence[NDArray[np.int32]]) -> NDArray[np.bool_]:
-    """Which slots hold a target: bool `[B, k]` of the ranked items int `[B, k]`, best first, and each user's targets."""
+    """Which slots of the ranked items, int `[B, k]`, hold a target of their user: bool `[B, k]`."""
     return np.stack([np.isin(row, wanted) for row, wanted in zip(ranked, targets, strict=True)])
 
 
@@ -51,15 +51,16 @@ def ranking_metrics(
 
 
 def coverage(shown: NDArray[np.int64], item_count: int) -> float:
-    """Share of the catalogue that at least one list shows, given how often each item was shown, int `[item_count]`."""
+    """Share of the catalogue that some list shows; `shown` is how often each item was, int `[item_count]`."""
     return float(np.count_nonzero(shown)) / item_count
 
 
 def novelty(shown: NDArray[np.int64], user_counts: NDArray[np.int64], users: int) -> float:
-    """Mean self-information of the items shown, in bits: −log2 of the share of the training users who had the item.
+    """Mean self-information of the items shown, in bits: −log2 of the share of the training users who had the
+    item.
 
-    Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender systems", PNAS 2010. An item nobody
-    had counts as had by one user, so that the value stays finite.
+    Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender systems", PNAS 2010. An item
+    nobody had counts as had by one user, so that the value stays finite.
 
     Args:
         shown: int `[N]`, how often each item was shown.

@@ -1,8 +1,8 @@
 """The sequence model: a causal transformer that turns a history of items into a user vector.
 
-SASRec (Kang & McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018) with pre-norm blocks (Xiong et al.,
-"On Layer Normalization in the Transformer Architecture", ICML 2020). The item embedding is tied: it reads the history and
-scores the candidates, so the score of item i is `user_vector · item_vectors[i]`.
+SASRec (Kang & McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018) with pre-norm blocks (Xiong et
+al., "On Layer Normalization in the Transformer Architecture", ICML 2020). The item embedding is tied: it
+reads the history and scores the candidates, so the score of item i is `user_vector · item_vectors[i]`.
 
 Inside a model an item is an index: 0 is padding, item `i` of the catalogue is `i + 1`.
 """
@@ -17,11 +17,11 @@ import tensorflow as tf
 from training.config import ModelConfig
 
 BLOCKED = -1e9
-"""Added to the attention logit of a position that must not be seen; finite, so that a row that sees nothing stays finite."""
+"""Added to the attention logit of what must not be seen; finite, so a row that sees nothing stays finite."""
 
 
 class Block(keras.layers.Layer):
-    """One pre-norm transformer block: causal self-attention, then a feed-forward network, each with a residual."""
+    """One pre-norm block: causal self-attention, then a feed-forward network, each with a residual."""
 
     def __init__(self, config: ModelConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -30,16 +30,19 @@ class Block(keras.layers.Layer):
         self.query = keras.layers.Dense(config.width, name="query")
         self.key_value = keras.layers.Dense(2 * config.width, name="key_value")
         self.merge = keras.layers.Dense(config.width, name="merge")
-        self.attention_dropout = keras.layers.Dropout(config.dropout)
+        self.attention_dropout = keras.layers.Dropout(config.dropout, name="attention_dropout")
         self.feed_forward_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="feed_forward_norm")
-        self.expand = keras.layers.Dense(config.width * config.feed_forward, activation="gelu", name="expand")
+        self.expand = keras.layers.Dense(config.width * config.feed_forward, activation="relu", name="expand")
         self.contract = keras.layers.Dense(config.width, name="contract")
-        self.feed_forward_dropout = keras.layers.Dropout(config.dropout)
+        self.feed_forward_dropout = keras.layers.Dropout(config.dropout, name="feed_forward_dropout")
 
-    def call(self, x: tf.Tensor, blocked: tf.Tensor, newest_only: bool = False, training: bool = False) -> tf.Tensor:
+    def call(
+        self, x: tf.Tensor, blocked: tf.Tensor, newest_only: bool = False, training: bool = False
+    ) -> tf.Tensor:
         """float32 `[B, T, W]` to `[B, T, W]`, or to `[B, 1, W]` if only the newest position is wanted.
 
-        `blocked` is float32 `[B, 1, T, T]`: `BLOCKED` where a query (third axis) must not see a key (fourth), else 0.
+        `blocked` is float32 `[B, 1, T, T]`: `BLOCKED` where a query (third axis) must not see a key (fourth),
+        else 0.
         """
         normed = self.attention_norm(x)
         if newest_only:
@@ -48,9 +51,9 @@ class Block(keras.layers.Layer):
         query = self.query(normed[:, -1:] if newest_only else normed)
         query, key, value = self._split(query), self._split(key), self._split(value)  # (B, H, T, W / H)
         logits = tf.matmul(query, key, transpose_b=True) * (query.shape[-1] ** -0.5) + blocked  # (B, H, T, T)
-        seen = tf.matmul(self.attention_dropout(tf.nn.softmax(logits), training=training), value)
+        seen = tf.matmul(tf.nn.softmax(logits), value)  # (B, H, T, W / H)
         x += self.attention_dropout(self.merge(self._join(seen)), training=training)
-        hidden = self.feed_forward_dropout(self.expand(self.feed_forward_norm(x)), training=training)
+        hidden = self.expand(self.feed_forward_norm(x))
         return x + self.feed_forward_dropout(self.contract(hidden), training=training)
 
     def _split(self, x: tf.Tensor) -> tf.Tensor:
@@ -78,15 +81,16 @@ class HistoryEncoder(keras.Model):
             shape=(config.history, config.width),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
         )
-        self.input_dropout = keras.layers.Dropout(config.dropout)
+        self.input_dropout = keras.layers.Dropout(config.dropout, name="input_dropout")
         self.blocks = [Block(config, name=f"block_{i}") for i in range(config.layers)]
         self.final_norm = keras.layers.LayerNormalization(epsilon=1e-5, name="final_norm")
 
     def call(self, history: tf.Tensor, newest_only: bool = False, training: bool = False) -> tf.Tensor:
-        """int32 `[B, T]`, oldest first, left-padded with 0, to float32 `[B, T, W]` (or `[B, W]`: the newest position).
+        """int32 `[B, T]`, oldest first, left-padded with 0, to float32 `[B, T, W]` (or `[B, W]`: the newest
+        position).
 
-        Position t of the output has seen items 0..t of the history and no padding. A row of padding only gets a
-        finite vector: the same one for every such row.
+        Position t of the output has seen items 0..t of the history and no padding. A row of padding only gets
+        a finite vector: the same one for every such row.
         """
         length = self.config.history
         real = tf.not_equal(history, 0)

@@ -1,11 +1,11 @@
-"""The steps of training in their order: prepare → train → evaluate → report → export. What is done already is reused."""
+"""The steps of training: prepare → train → evaluate → report → export. What is done already is reused."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from rich.console import Console
@@ -20,11 +20,11 @@ from training.events import prepare, print_report
 from training.export import Export, existing_export, export
 from training.report import ProtocolReport, print_summary, write_report
 from training.runs import Progress, Result, Runs
-from training.splits import GlobalTime, LeaveOneOut, Split, global_time
+from training.splits import GlobalTime, LeaveOneOut, Split, Stage, global_time
 
 _MEANINGS = {
-    "leave-one-out": "The newest event of each user is predicted from all earlier ones; the model trained on all "
-    "but the two newest.",
+    "leave-one-out": "The newest event of each user is predicted from all earlier ones; "
+    "the model trained on all but the two newest.",
     "global time": "What users do after one moment is predicted from what they did before it; nothing later "
     "than the moment trained the model, of any user.",
 }
@@ -63,16 +63,20 @@ class Pipeline:
         """Trains a model per seed, judges them and the baselines, writes and prints the report.
 
         Earlier finished seeds of the same data and configuration stay in the report. The global time split is
-        always reported for the baselines; for the transformer, if it has been trained for it.
+        always reported for the baselines; for the transformer, if it has been trained for it. A log in which nobody
+        has events on both sides of the split is reported without it.
         """
         protocols = []
         for split in (self._leave_one_out, self._global_time):
-            counts = _Once(self._prepared, split)
+            if split is not self._leave_one_out and not self._judges_anyone(split):
+                self._console.print(f"{split.name}: nobody has events on both sides of it, so it is left out")
+                continue
+            counts = _counts(self._prepared, split)
             if split is self._leave_one_out or time_split:
                 for seed in seeds:
                     if self._runs.finished(split, seed) is None:
-                        self._runs.train(split, counts.value, seed, progress)
-            baselines = self._runs.baselines(split, lambda counts=counts: counts.value)
+                        self._runs.train(split, counts(), seed, progress)
+            baselines = self._runs.baselines(split, counts)
             results = self._runs.all_finished(split)
             protocols.append(ProtocolReport(split.name, _MEANINGS[split.name], baselines, results))
         write_report(self._runs.folder, self._config, self._prepared, protocols)
@@ -91,13 +95,19 @@ class Pipeline:
             counts = count(self._prepared.histories(), len(self._prepared.items), pairs=False)
             weights = self._runs.run_folder(self._leave_one_out, seed) / "weights.npz"
             done = export(self._config, self._prepared, counts, result, weights, folder)
+        reused = " (reused)" if done.reused else ""
         self._console.print(
-            f"export: {done.folder}, seed {seed}{' (reused)' if done.reused else ''}; largest difference between "
-            f"a score of the SavedModel and of the Keras model {done.max_difference:.1e}",
+            f"export: {done.folder}, seed {seed}{reused}; scores of the SavedModel and the Keras model "
+            f"differ by at most {done.max_difference:.1e}",
             soft_wrap=True,
             highlight=False,
         )
         return done
+
+    def _judges_anyone(self, split: Split) -> bool:
+        stages: tuple[Stage, ...] = ("validation", "test")
+        histories = self._prepared.histories
+        return all(any(split.case(history, stage) for history in histories()) for stage in stages)
 
     def _result(self, seed: int) -> Result:
         result = self._runs.finished(self._leave_one_out, seed)
@@ -122,16 +132,15 @@ class Pipeline:
         return global_time(self._prepared.events_path, self._config.evaluation.global_split_quantile)
 
 
-class _Once:
+def _counts(prepared: Prepared, split: Split) -> Callable[[], Counts]:
     """The counts of a split's training part, made when first wanted."""
 
-    def __init__(self, prepared: Prepared, split: Split) -> None:
-        self._prepared, self._split = prepared, split
+    @cache
+    def counts() -> Counts:
+        parts = (split.training_part(history) for history in prepared.histories())
+        return count(parts, len(prepared.items))
 
-    @cached_property
-    def value(self) -> Counts:
-        parts = (self._split.training_part(history) for history in self._prepared.histories())
-        return count(parts, len(self._prepared.items))
+    return counts
 
 
 def forgotten_users(settings: Settings) -> frozenset[str]:
@@ -154,7 +163,9 @@ def forgotten_users(settings: Settings) -> frozenset[str]:
     try:
         return asyncio.run(read())
     except StoreError as error:
-        raise TrainingError(f"{settings.store}: the list of forgotten users cannot be read ({error})") from error
+        raise TrainingError(
+            f"{settings.store}: the list of forgotten users cannot be read ({error})"
+        ) from error
 
 
 def _main_cutoff(config: Config) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +46,10 @@ class ProtocolReport:
         return stdev(values) if len(values) > 1 else None
 
 
-def write_report(folder: Path, config: Config, prepared: Prepared, protocols: Sequence[ProtocolReport]) -> None:
-    """Writes metrics.json, report.md, loss.png and validation_ndcg.png into the folder, replacing older ones."""
+def write_report(
+    folder: Path, config: Config, prepared: Prepared, protocols: Sequence[ProtocolReport]
+) -> None:
+    """Writes metrics.json, report.md, loss.png and validation_ndcg.png, replacing older ones."""
     _replace(folder / "metrics.json", json.dumps(_metrics(prepared, protocols), indent=1) + "\n")
     _draw(folder, [result for protocol in protocols for result in protocol.results])
     _replace(folder / "report.md", "\n".join(_markdown(config, prepared, protocols)) + "\n")
@@ -110,16 +111,17 @@ def _markdown(config: Config, prepared: Prepared, protocols: Sequence[ProtocolRe
     yield f"# {config.data.name}: evaluation"
     yield ""
     yield (
-        f"{len(prepared.items):,} items. Transformer of {model.layers} layers × {model.width}, {model.heads} heads, "
-        f"{model.history} events of history, dropout {model.dropout}; AdamW, learning rate "
-        f"{training.learning_rate}, batches of {training.batch_size} windows, at most {training.epochs} epochs, "
-        f"stopped after {training.patience} without a better validation NDCG@10."
+        f"{len(prepared.items):,} items. Transformer of {model.layers} layers × {model.width}, "
+        f"{model.heads} heads, {model.history} events of history, dropout {model.dropout}; AdamW, learning rate "
+        f"{training.learning_rate}, batches of {training.batch_size} windows, at most {training.epochs} "
+        f"epochs, stopped after {training.patience} without a better validation NDCG@10."
     )
     yield ""
     yield (
-        "Every item of the catalogue is ranked for each user; items that the user had before are masked. The weights "
-        "are those of the epoch with the best validation NDCG@10; the test part was not looked at until then. Model and "
-        "baselines go through the same code. Novelty is the mean self-information of the items shown, in bits."
+        "Every item of the catalogue is ranked for each user; items that the user had before are masked. "
+        "The weights are those of the epoch with the best validation NDCG@10; the test part was not looked at "
+        "until then. Model and baselines go through the same code. Novelty is the mean self-information of "
+        "the items shown, in bits."
     )
     for protocol in protocols:
         yield ""
@@ -151,7 +153,7 @@ def _tables(protocol: ProtocolReport) -> Iterator[str]:
             yield _row(f"**{label}**", [_with_deviation(protocol, f"{m}@{k}") for m in _SHOWN])
         yield ""
     if protocol.results:
-        yield "| seed | HR@10 | NDCG@10 | validation NDCG@10 | best epoch | epochs | training | processor time |"
+        yield "| seed | HR@10 | NDCG@10 | validation NDCG@10 | best epoch | epochs | training | CPU time |"
         yield "|---|" + "---:|" * 7
     for result in protocol.results:
         best = result.curve[result.best_epoch - 1]
@@ -185,7 +187,9 @@ def _draw(folder: Path, results: Sequence[Result]) -> None:
         figure, axes = pyplot.subplots(figsize=(6, 4))
         for result in results:
             epochs = [epoch.epoch for epoch in result.curve]
-            axes.plot(epochs, [getattr(e, name) for e in result.curve], label=f"{result.split}, seed {result.seed}")
+            axes.plot(
+                epochs, [getattr(e, name) for e in result.curve], label=f"{result.split}, seed {result.seed}"
+            )
             axes.axvline(result.best_epoch, color=axes.lines[-1].get_color(), linestyle=":", linewidth=1)
         axes.set(xlabel="epoch", ylabel=label)
         axes.legend()
@@ -199,4 +203,4 @@ def _draw(folder: Path, results: Sequence[Result]) -> None:
 def _replace(path: Path, text: str) -> None:
     draft = path.with_name(path.name + ".draft")
     draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    draft.replace(path)

@@ -1,4 +1,5 @@
-"""Training runs on disk: one folder per protocol and seed, reused or resumed if it is of the same data and settings.
+"""Training runs on disk: one folder per protocol and seed, reused or resumed if it is of the same data and
+settings.
 
     <state>/runs/<name>/
         seed-1/              trained for leave-one-out
@@ -10,8 +11,9 @@
         baselines.json       their figures under both protocols
         metrics.json  report.md  *.png
 
-A weight file is of the epoch with the best validation NDCG@10 of a model that saw the training part of its split only:
-under leave-one-out, all events but the two newest of each user. That very model is evaluated and exported.
+A weight file is of the epoch with the best validation NDCG@10 of a model that saw the training part of its
+split only: under leave-one-out, all events but the two newest of each user. That very model is evaluated and
+exported.
 """
 
 from __future__ import annotations
@@ -164,7 +166,9 @@ class Runs:
     def _claim(self, folder: Path, fingerprint: str) -> None:
         """Makes the folder a run of this fingerprint: what it holds of another one goes."""
         try:
-            claimed = json.loads((folder / "run.json").read_text(encoding="utf-8"))["fingerprint"] == fingerprint
+            claimed = (
+                json.loads((folder / "run.json").read_text(encoding="utf-8"))["fingerprint"] == fingerprint
+            )
         except (OSError, ValueError, TypeError, KeyError):
             claimed = False
         if not claimed:

@@ -1,8 +1,9 @@
-"""The graph that is served: a trained encoder, the catalogue, retrieval and its filters, in terms of item keys.
+"""The graph that is served: a trained encoder, the catalogue, retrieval and its filters, in terms of item
+keys.
 
-Two signatures over one set of weights: `recommend` and `encode`. Work that a request does not need is not done: rows with
-a fresh vector are not encoded, filters cost nothing where none is set, and an output that nobody asked for is pruned away by
-whoever runs the graph.
+Two signatures over one set of weights: `recommend` and `encode`. Work that a request does not need is not
+done: rows with a fresh vector are not encoded, filters cost nothing where none is set, and an output that
+nobody asked for is pruned away by whoever runs the graph.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ class Served(tf.Module):
         exclude_width: int,
         page_size: int,
     ) -> None:
-        """`items[i]` is the item with index i + 1 in the encoder; `categories` is the `allowed_categories` axis."""
+        """`items[i]` has index i + 1 in the encoder; `categories` is the `allowed_categories` axis."""
         super().__init__()
-        # Only the weights are part of the artefact: a tracked Keras model would be saved with signatures of its own.
+        # Only the weights are part of the artefact: a tracked Keras model would be saved with signatures of
+        # its own.
         self._encoder = lambda: encoder
         self._weights = [weight.value for weight in encoder.weights]
         self.history, self.width = encoder.config.history, encoder.config.width
@@ -45,7 +47,9 @@ class Served(tf.Module):
         self._keys = tf.Variable(np.concatenate([[PADDING_KEY], keys]), trainable=False)  # (N + 1,)
         self._sorted_keys = tf.Variable(keys[order], trainable=False)
         self._sorted_index = tf.Variable(order.astype(np.int32) + 1, trainable=False)
-        self._item_categories = tf.Variable(_category_matrix(items, categories), trainable=False)  # (C, N + 1)
+        self._item_categories = tf.Variable(
+            _category_matrix(items, categories), trainable=False
+        )  # (C, N + 1)
         batch = {
             "history_keys": tf.TensorSpec((None, self.history), tf.int64, "history_keys"),
             "history_times": tf.TensorSpec((None, self.history), tf.int64, "history_times"),
@@ -100,7 +104,9 @@ class Served(tf.Module):
 
         def encode_the_rest() -> tf.Tensor:
             rows = tf.where(~usable)
-            return tf.tensor_scatter_nd_update(vector, rows, self._encoded(tf.gather(history_keys, rows[:, 0])))
+            return tf.tensor_scatter_nd_update(
+                vector, rows, self._encoded(tf.gather(history_keys, rows[:, 0]))
+            )
 
         return tf.cond(tf.reduce_all(usable), lambda: tf.identity(vector), encode_the_rest)
 
@@ -114,7 +120,7 @@ class Served(tf.Module):
         return self._encoder()(index, newest_only=True)
 
     def _index(self, keys: tf.Tensor) -> tf.Tensor:
-        """Keys to catalogue indices, int32 of the same shape; 0 for padding and for keys not in this version."""
+        """Keys to catalogue indices, int32 of the same shape; 0 for padding and unknown keys."""
         flat = tf.reshape(keys, [-1])
         # A key above all others would be looked up behind the end; the last key is not equal to it either.
         at = tf.minimum(tf.searchsorted(self._sorted_keys, flat), self._sorted_keys.shape[0] - 1)
@@ -145,8 +151,8 @@ class Served(tf.Module):
     def _reasons(self, history_keys: tf.Tensor, recommended: tf.Tensor) -> tf.Tensor:
         """For each recommended item the item of the history whose vector has the highest cosine with it.
 
-        int64 `[B, T]` keys and int32 `[B, K]` indices to int64 `[B, K]` keys; 0 where the history holds no known
-        item. Of equals, the oldest.
+        int64 `[B, T]` keys and int32 `[B, K]` indices to int64 `[B, K]` keys; 0 where the history holds no
+        known item. Of equals, the oldest.
         """
         index, items = self._index(history_keys), self._encoder().items
         history = tf.math.l2_normalize(tf.gather(items, index), axis=-1)  # (B, T, D)
@@ -155,6 +161,7 @@ class Served(tf.Module):
         unknown = tf.where(index > 0, 0.0, -np.inf)
         best = tf.argmax(cosines + unknown[:, None, :], axis=-1, output_type=tf.int32)  # (B, K)
         return tf.gather(self._keys, tf.gather(index, best, batch_dims=1))
+
 
 def _category_matrix(items: Sequence[CatalogItem], categories: Sequence[str]) -> NDArray[np.float32]:
     """float32 `[max(1, C), N + 1]`: 1 where the item has the category. Padding has none."""

@@ -1,15 +1,16 @@
 """Which events of a user train the model, and which it is judged by.
 
-    leave-one-out   the newest event of each user is the test, the one before it the validation, the rest trains
-                    (as in He et al., "Neural Collaborative Filtering", WWW 2017)
-    global time     events before one moment train; what the same users do after it is the test. Nothing of the
-                    future of one user leaks into the training on another (Ji et al., "A Critical Study on Data Leakage
-                    in Recommender System Offline Evaluation", TOIS 2023). The validation is cut off the training
-                    part in the same way.
+leave-one-out   the newest event of each user is the test, the one before it the validation, the rest trains
+                (as in He et al., "Neural Collaborative Filtering", WWW 2017)
+global time     events before one moment train; what the same users do after it is the test. Nothing of the
+                future of one user leaks into the training on another (Ji et al., "A Critical Study on Data
+                Leakage in Recommender System Offline Evaluation", TOIS 2023). The validation is cut off the
+                training part in the same way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -47,13 +48,14 @@ class Split(Protocol):
     def case(self, history: History, stage: Stage) -> Case | None:
         """What to rank for this user; None if there is nothing to judge by.
 
-        Items that the user had before are masked when ranking, so an event that repeats one of them is no target.
+        Items that the user had before are masked when ranking, so an event that repeats one of them is no
+        target.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class LeaveOneOut:
-    """The newest event is the test, the second newest the validation. Users with fewer than three events only train."""
+    """The newest event is the test, the one before the validation. Users with fewer than three only train."""
 
     name = "leave-one-out"
 
@@ -71,7 +73,7 @@ class LeaveOneOut:
 
 @dataclass(frozen=True, slots=True)
 class GlobalTime:
-    """Events from `test_time` on are the test, those from `validation_time` up to it the validation (unix seconds)."""
+    """Events from `test_time` on are the test, those from `validation_time` to it the validation (unix s)."""
 
     validation_time: int
     test_time: int
@@ -90,19 +92,22 @@ class GlobalTime:
 
 
 def global_time(events_path: Path, quantile: float) -> GlobalTime:
-    """The split at this quantile of all event times; the validation starts at the same quantile of what is before.
+    """The split at this quantile of all event times; the validation starts at the same quantile of what is
+    before.
 
     Two passes over the time column with a histogram of 2^20 bins, so the cuts are exact to a millionth of the
     time range and the memory does not grow with the log.
     """
-    events = pq.ParquetFile(events_path)
-    batches = lambda: (b["time"].to_numpy() for b in events.iter_batches(columns=["time"]))  # noqa: E731 - used twice
-    first = min(int(times.min()) for times in batches())
-    last = max(int(times.max()) for times in batches())
+
+    def times() -> Iterator[NDArray[np.int64]]:
+        for batch in pq.ParquetFile(events_path).iter_batches(columns=["time"]):
+            yield batch["time"].to_numpy()
+
+    first, last = min(int(t.min()) for t in times()), max(int(t.max()) for t in times())
     edges = np.linspace(first, last + 1, 2**20 + 1)
     counts = np.zeros(2**20, np.int64)
-    for times in batches():
-        counts += np.histogram(times, edges)[0]
+    for some in times():
+        counts += np.histogram(some, edges)[0]
     below = np.concatenate([[0], np.cumsum(counts)])
     test = int(np.searchsorted(below, quantile * below[-1]))
     validation = int(np.searchsorted(below, quantile * below[test]))

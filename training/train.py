@@ -1,8 +1,9 @@
-"""Training the transformer: epochs over `tf.data`, AdamW, early stopping on validation NDCG@10, resumable at any moment.
+"""Training the transformer: epochs over `tf.data`, AdamW, early stopping on validation NDCG@10, resumable at
+any moment.
 
-A run is decided by its seed, its data and its configuration: the order of the data and the dropout masks of an epoch follow
-from (seed, epoch) alone, so a run that was interrupted gives the curve that it would have given anyway (up to the
-order in which threads add floats).
+A run is decided by its seed, its data and its configuration: the order of the data and the dropout masks of
+an epoch follow from (seed, epoch) alone, so a run that was interrupted gives the curve that it would have
+given anyway (up to the order in which threads add floats).
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class ModelRanker:
 
     def __init__(self, model: HistoryEncoder) -> None:
         self._model = model
-        self._score = tf.function(self._scores, input_signature=[tf.TensorSpec((None, model.config.history), tf.int32)])
+        self._score = tf.function(
+            self._scores, input_signature=[tf.TensorSpec((None, model.config.history), tf.int32)]
+        )
 
     def scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
         """float32 `[B, N]`, from the newest events of each history."""
@@ -55,10 +58,18 @@ class Trainer:
     """One model in training."""
 
     def __init__(self, config: Config, prepared: Prepared, split: Split, counts: Counts, seed: int) -> None:
-        self._config, self._prepared, self._split, self._counts, self._seed = config, prepared, split, counts, seed
+        self._config, self._prepared, self._split, self._counts, self._seed = (
+            config,
+            prepared,
+            split,
+            counts,
+            seed,
+        )
         keras.utils.set_random_seed(seed)
         self.model = build(config.model, len(prepared.items))
-        self._dropouts = [layer for layer in self.model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]
+        self._dropouts = [
+            layer for layer in self.model._flatten_layers() if isinstance(layer, keras.layers.Dropout)
+        ]
         self._optimizer = _optimizer(config.training, self.model)
         shares = np.concatenate([[0], counts.item_users / max(1, counts.item_users.sum())])
         self._shares = tf.constant(shares, tf.float32)
@@ -96,7 +107,9 @@ class Trainer:
         for i, dropout in enumerate(self._dropouts):
             dropout.seed_generator.state.assign([epoch_seed, i])
         model, training = self._config.model, self._config.training
-        windows = training_windows(self._prepared, self._split, model.history, training.batch_size, epoch_seed)
+        windows = training_windows(
+            self._prepared, self._split, model.history, training.batch_size, epoch_seed
+        )
         total, predicted = 0.0, 0
         for i, batch in enumerate(windows, start=1):
             loss, count = self._step(batch)
@@ -131,7 +144,12 @@ class Trainer:
             if self._sampled:
                 seed = tf.stack([tf.cast(self._optimizer.iterations, tf.int32), self._seed])
                 losses = sampled_softmax(
-                    vectors, targets, self.model.items, self._shares, self._config.training.sampled_negatives, seed
+                    vectors,
+                    targets,
+                    self.model.items,
+                    self._shares,
+                    self._config.training.sampled_negatives,
+                    seed,
                 )
             else:
                 losses = full_softmax(vectors, targets, self.model.items)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training import baselines
+from training.baselines import EASE, ItemKNN, Popularity, count, fit_baselines
+from training.dataset import History
+
+
+def history(*items):
+    array = np.array(items, np.int32)
+    return History("u", array, np.arange(len(items)), np.ones(len(items), np.uint8))
+
+
+# Items 1 and 2 are had together, and so are 3 and 4; 5 by everybody.
+LOG = [history(1, 2, 5), history(1, 2, 5), history(3, 4, 5), history(4, 3, 3, 5), history(2, 5, 1)]
+
+
+def test_counts_are_of_users_however_often_they_had_an_item():
+    counts = count(LOG, 6)
+    assert counts.users == 5
+    assert counts.item_users.tolist() == [3, 3, 2, 2, 5, 0]
+    assert counts.together[0].tolist() == [3, 3, 0, 0, 3, 0]
+
+
+def test_popularity_scores_everybody_alike():
+    scores = Popularity(count(LOG, 6)).scores([history(1), history(4)])
+    assert (scores[0] == scores[1]).all()
+    assert scores[0].argmax() == 4
+
+
+def test_linear_models_prefer_what_goes_with_the_history():
+    counts = count(LOG, 6)
+    for model in (ItemKNN(counts), EASE(counts, l2=1.0)):
+        scores = model.scores([history(1), history(3)])
+        assert scores[0, 1] > max(scores[0, 2], scores[0, 3]), model.name
+        assert scores[1, 3] > max(scores[1, 0], scores[1, 1]), model.name
+        assert np.isfinite(scores).all()
+
+
+def test_item_knn_is_the_cosine_of_the_user_sets_of_the_nearest_only():
+    counts = count(LOG, 6)
+    cosines = [3 / np.sqrt(15), 3 / np.sqrt(15), 2 / np.sqrt(10), 2 / np.sqrt(10), 0, 0]
+    assert ItemKNN(counts).scores([history(5)])[0] == pytest.approx(cosines)
+    # Each of items 1 to 4 is nearer to its companion than to 5.
+    assert ItemKNN(counts, neighbours=1).scores([history(5)])[0] == pytest.approx([0, 0, 0, 0, 0, 0])
+    assert ItemKNN(counts, neighbours=1).scores([history(1)])[0, 1] == pytest.approx(1.0)
+
+
+def test_a_catalogue_too_large_for_a_square_matrix_has_popularity_only(monkeypatch):
+    monkeypatch.setattr(baselines, "MAX_ITEMS", 5)
+    assert [model.name for model in fit_baselines(count(LOG, 6))] == ["popularity"]

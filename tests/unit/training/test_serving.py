@@ -1,0 +1,223 @@
+"""The served graph, against a plain numpy reading of what it must do."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from features.catalog import CatalogItem
+from features.schema import item_key, item_keys
+from training.config import ModelConfig
+from training.model import build
+from training.serving import Served
+
+T, D, M, N = 8, 16, 12, 30
+CATEGORIES = ("comedy", "drama", "horror")
+ITEMS = tuple(
+    CatalogItem(
+        f"i{i}", f"Title {i}", () if i == 29 else (CATEGORIES[i % 3],) + (("horror",) if i == 0 else ())
+    )
+    for i in range(N)
+)
+KEYS = item_keys(item.item_id for item in ITEMS)
+UNKNOWN = item_key("not in this version")
+
+
+@pytest.fixture(scope="module")
+def served():
+    keras.utils.set_random_seed(1)
+    model = build(ModelConfig(layers=2, width=D, heads=2, history=T), N)
+    model.items.assign(np.random.default_rng(1).normal(size=(N + 1, D)))
+    return Served(model, ITEMS, CATEGORIES, exclude_width=M, page_size=10)
+
+
+def request(*histories, fresh=0, vectors=None, exclude=(), allowed=None):
+    rows = len(histories)
+
+    def padded(values, width):
+        array = np.zeros((rows, width), np.int64)
+        for row, keys in zip(array, values, strict=True):
+            if len(keys):
+                row[-len(keys) :] = keys
+        return array
+
+    return {
+        "history_keys": padded(histories, T),
+        "history_times": np.zeros((rows, T), np.int64),
+        "request_time": np.full((rows, 1), 1_700_000_000, np.int64),
+        "user_vector": np.zeros((rows, D), np.float32) if vectors is None else np.float32(vectors),
+        "user_vector_fresh": np.full((rows, 1), fresh, np.int32),
+        "exclude_keys": padded(list(exclude) or [[]] * rows, M),
+        "allowed_categories": np.ones((rows, 3), bool) if allowed is None else np.array(allowed),
+    }
+
+
+def answer(served, inputs):
+    return {name: tensor.numpy() for name, tensor in served.recommend(**inputs).items()}
+
+
+def expected_order(served, vector):
+    return KEYS[np.argsort(-(served._encoder().item_vectors.numpy() @ vector), kind="stable")]
+
+
+def test_the_page_is_the_catalogue_in_order_of_score(served):
+    vectors = np.random.default_rng(2).normal(size=(3, D)).astype(np.float32)
+    got = answer(served, request([], [], [], fresh=1, vectors=vectors))
+    for row, vector in enumerate(vectors):
+        assert got["item_keys"][row].tolist() == expected_order(served, vector)[:10].tolist()
+    assert (np.diff(got["scores"], axis=1) <= 0).all()
+    assert (got["user_vector"] == vectors).all()
+
+
+def test_only_rows_without_a_fresh_vector_are_encoded(served):
+    history = KEYS[[3, 5, 7]]
+    inputs = request(history, history, fresh=0, vectors=np.ones((2, D)))
+    inputs["user_vector_fresh"][1] = 1
+    got = answer(served, inputs)["user_vector"]
+    encoded = served.encode(**{k: inputs[k] for k in ("history_keys", "history_times", "request_time")})
+    assert got[0] == pytest.approx(encoded["user_vector"].numpy()[0], abs=1e-6)
+    assert (got[1] == 1).all()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 1e30])
+def test_a_cached_vector_that_cannot_be_right_is_not_used(served, wrong):
+    vectors = np.ones((2, D), np.float32)
+    vectors[0, 3] = wrong
+    got = answer(served, request(KEYS[[1, 2]], KEYS[[1, 2]], fresh=1, vectors=vectors))
+    again = answer(served, request(KEYS[[1, 2]], fresh=0))
+    assert np.isfinite(got["scores"]).all()
+    assert got["item_keys"][0].tolist() == again["item_keys"][0].tolist()
+    assert (got["user_vector"][1] == 1).all()
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+def test_unknown_items_in_a_history_change_nothing(served, at):
+    with_unknown = np.insert(KEYS[[3, 5, 7]], at, UNKNOWN)
+    got, without = answer(served, request(with_unknown)), answer(served, request(KEYS[[3, 5, 7]]))
+    assert got["user_vector"] == pytest.approx(without["user_vector"], abs=1e-6)
+    assert got["item_keys"].tolist() == without["item_keys"].tolist()
+    assert got["reason_keys"].tolist() == without["reason_keys"].tolist()
+
+
+def test_the_order_of_the_history_counts(served):
+    one, other = answer(served, request(KEYS[[3, 5, 7]])), answer(served, request(KEYS[[7, 5, 3]]))
+    assert not np.allclose(one["user_vector"], other["user_vector"], atol=1e-3)
+
+
+@pytest.mark.parametrize("history", [[], [UNKNOWN], [UNKNOWN] * T])
+def test_nothing_known_of_a_user_gives_a_finite_vector_and_no_reasons(served, history):
+    got = answer(served, request(history))
+    assert np.isfinite(got["user_vector"]).all()
+    assert np.isfinite(got["scores"]).all()
+    assert (got["item_keys"] != 0).all()
+    assert (got["reason_keys"] == 0).all()
+
+
+def test_excluded_items_never_come_back_and_unknown_ones_do_no_harm(served):
+    vectors = np.random.default_rng(3).normal(size=(2, D)).astype(np.float32)
+    orders = [expected_order(served, vector) for vector in vectors]
+    exclude = [[*orders[0][:6].tolist(), UNKNOWN], []]
+    got = answer(served, request([], [], fresh=1, vectors=vectors, exclude=exclude))
+    assert got["item_keys"][0].tolist() == orders[0][6:16].tolist()
+    assert got["item_keys"][1].tolist() == orders[1][:10].tolist()
+
+
+def test_a_category_filter_is_per_row_and_keeps_the_order(served):
+    vectors = np.random.default_rng(4).normal(size=(3, D)).astype(np.float32)
+    allowed = [[False, False, True], [True, True, True], [True, True, False]]
+    got = answer(served, request([], [], [], fresh=1, vectors=vectors, allowed=allowed))
+    for row, mask in enumerate(allowed):
+        wanted = {c for c, ok in zip(CATEGORIES, mask, strict=True) if ok}
+        passes = {
+            int(k) for k, item in zip(KEYS, ITEMS, strict=True) if all(mask) or wanted & set(item.categories)
+        }
+        order = [k for k in expected_order(served, vectors[row]).tolist() if k in passes]
+        assert got["item_keys"][row].tolist() == order[:10]
+
+
+def test_slots_with_nothing_allowed_left_are_zero(served):
+    horror = [k for k, item in zip(KEYS.tolist(), ITEMS, strict=True) if "horror" in item.categories]
+    inputs = request(KEYS[[3]], exclude=[horror[2:]], allowed=[[False, False, True]])
+    got = answer(served, inputs)
+    assert set(got["item_keys"][0, :2].tolist()) == set(horror[:2])
+    assert (got["item_keys"][0, 2:] == 0).all()
+    assert (got["scores"][0, 2:] == 0).all()
+    assert (got["reason_keys"][0, 2:] == 0).all()
+    nothing = answer(served, request(KEYS[[3]], allowed=[[False, False, False]]))
+    assert (nothing["item_keys"] == 0).all()
+
+
+def test_a_reason_is_the_most_similar_item_of_the_history(served):
+    history = [2, 9, 17]
+    got = answer(served, request(KEYS[history]))
+    vectors = served._encoder().item_vectors.numpy()
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    position = {key: i for i, key in enumerate(KEYS.tolist())}
+    for key, reason in zip(got["item_keys"][0].tolist(), got["reason_keys"][0].tolist(), strict=True):
+        cosines = unit[history] @ unit[position[key]]
+        assert reason == KEYS[history[int(cosines.argmax())]]
+
+
+def test_a_row_is_answered_alike_whatever_its_batch(served):
+    rng = np.random.default_rng(6)
+    histories = [rng.choice(KEYS, size) for size in (1, 8, 3, 5)]
+    together = answer(served, request(*histories))
+    for row, history in enumerate(histories):
+        alone = answer(served, request(history))
+        assert alone["item_keys"][0].tolist() == together["item_keys"][row].tolist()
+        assert alone["scores"][0] == pytest.approx(together["scores"][row], abs=1e-5)
+
+
+def test_the_largest_and_smallest_keys_are_looked_up_safely(served):
+    extremes = [np.iinfo(np.int64).max, np.iinfo(np.int64).min]
+    got = answer(served, request([*extremes, int(KEYS[4])], exclude=[extremes]))
+    without = answer(served, request(KEYS[[4]]))
+    assert got["item_keys"].tolist() == without["item_keys"].tolist()
+
+
+def test_an_empty_batch_is_answered_with_an_empty_batch(served):
+    got = answer(served, {name: array[:0] for name, array in request([]).items()})
+    assert got["item_keys"].shape == (0, 10)
+
+
+def test_a_catalogue_without_categories_and_smaller_than_a_page(tmp_path):
+    model = build(ModelConfig(layers=1, width=8, heads=1, history=4), 3)
+    served = Served(model, [CatalogItem(c, c, ()) for c in "abc"], (), exclude_width=2, page_size=10)
+    inputs = {
+        "history_keys": np.array([[0, 0, 0, item_key("a")]]),
+        "history_times": np.zeros((1, 4), np.int64),
+        "request_time": np.zeros((1, 1), np.int64),
+        "user_vector": np.zeros((1, 8), np.float32),
+        "user_vector_fresh": np.zeros((1, 1), np.int32),
+        "exclude_keys": np.array([[0, item_key("a")]]),
+        "allowed_categories": np.ones((1, 1), bool),
+    }
+    keys = served.recommend(**inputs)["item_keys"].numpy()
+    assert set(keys[0, :2].tolist()) == {item_key("b"), item_key("c")}
+    assert keys[0, 2] == 0
+
+
+def test_the_saved_signatures_list_every_tensor_by_its_name(served, tmp_path):
+    signatures = {"recommend": served.recommend, "encode": served.encode}
+    tf.saved_model.save(served, str(tmp_path / "m"), signatures=signatures)
+    loaded = tf.saved_model.load(str(tmp_path / "m")).signatures
+    assert set(loaded) == {"recommend", "encode"}
+    inputs = request(KEYS[[3, 5]])
+    recommend_inputs = loaded["recommend"].structured_input_signature[1]
+    assert {n: (s.dtype.as_numpy_dtype, s.shape[1:].as_list()) for n, s in recommend_inputs.items()} == {
+        name: (array.dtype.type, list(array.shape[1:])) for name, array in inputs.items()
+    }
+    assert set(loaded["encode"].structured_input_signature[1]) == {
+        "history_keys",
+        "history_times",
+        "request_time",
+    }
+    got = loaded["recommend"](**{name: tf.constant(array) for name, array in inputs.items()})
+    want = answer(served, inputs)
+    assert {name: tensor.shape[1:].as_list() for name, tensor in got.items()} == {
+        "item_keys": [10], "scores": [10], "reason_keys": [10], "user_vector": [D],
+    }  # fmt: skip
+    for name, tensor in got.items():
+        assert tensor.numpy() == pytest.approx(want[name], abs=1e-6), name
