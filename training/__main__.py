@@ -31,11 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_config(given.config)
         pipeline = Pipeline(config, settings, console)
-        seeds = given.seeds or [config.training.seed]
-        if given.command != "export":
+        seeds = getattr(given, "seeds", None) or [config.training.seed]
+        if given.command not in ("export", "cost"):
             pipeline.prepare(Inputs(given.events, given.items, given.users))
         if given.command in ("train", "run"):
             pipeline.train(seeds, ConsoleProgress(console), given.time_split)
+        if given.command == "cost":
+            pipeline.cost()
         if given.command in ("export", "run"):
             pipeline.export(seeds[0])
     except TrainingError as error:
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         ("train", [files, seeds, split], "prepare, train, evaluate, report"),
         ("export", [seeds], "write the export folder of a trained seed"),
         ("run", [files, seeds, split], "all of it"),
+        ("cost", [], "measure what one call of the export costs on one thread"),
     ):
         commands.add_parser(name, parents=[shared, *parents], help=text, description=text)
     return parser

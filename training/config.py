@@ -182,11 +182,13 @@ class TrainingConfig(_Table):
     """How the model is trained."""
 
     epochs: Annotated[int, Field(ge=1)] = 100
-    """At most; early stopping usually ends earlier."""
+    """At most. The learning rate falls along a cosine that reaches zero after this many."""
     batch_size: Annotated[int, Field(ge=1)] = 128
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of AdamW, after the warm-up and before the decay."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """Batches over which the learning rate rises from zero in a straight line."""
     patience: Annotated[int, Field(ge=1)] = 10
     """Epochs without a better validation NDCG@10 before training stops."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1

@@ -77,8 +77,11 @@ class Prepared:
         """The Parquet file, sorted by user_id, time, item_id."""
         return self.folder / "events.parquet"
 
-    def histories(self) -> Iterator[History]:
-        """Every user's history, in order of user id; one pass, with a record batch in memory at a time."""
+    def histories(self, lots: int = 0) -> Iterator[History]:
+        """Every user's history, in order of user id; one pass, with a record batch in memory at a time.
+
+        Each value of `lots` draws another order for events of the same second.
+        """
         index_of = pa.array([item.item_id for item in self.items], pa.string())
         columns = ["user_id", "item_id", "time", "type"]
         waiting: list[History] = []
@@ -86,19 +89,10 @@ class Prepared:
             for part in _by_user(batch, index_of):
                 # Only the first user of a batch can continue the last one of the batch before.
                 if waiting and waiting[0].user_id != part.user_id:
-                    yield from self._joined(waiting)
+                    yield from _joined(waiting, lots)
                     waiting = []
                 waiting.append(part)
-        yield from self._joined(waiting)
-
-    def _joined(self, parts: Sequence[History]) -> Iterator[History]:
-        if parts:
-            items, times, types = (
-                np.concatenate([getattr(part, name) for part in parts])
-                for name in ("items", "times", "types")
-            )
-            order = np.lexsort((_lots(parts[0].user_id, items), times))
-            yield History(parts[0].user_id, items[order], times[order], types[order])
+        yield from _joined(waiting, lots)
 
 
 def open_prepared(folder: Path) -> Prepared:
@@ -135,7 +129,7 @@ def training_windows(
 
     def windows() -> Iterator[NDArray[np.int32]]:
         rng = np.random.default_rng(seed)
-        for user in prepared.histories():
+        for user in prepared.histories(lots=seed):
             items = split.training_part(user).items
             if len(items) >= 2:
                 yield cut_windows(items, history + 1, rng)
@@ -167,9 +161,18 @@ def cut_windows(items: NDArray[np.int32], width: int, rng: np.random.Generator) 
     )
 
 
-def _lots(user_id: str, items: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """A number for each item of a user, as good as random, from the two alone (SplitMix64's finalizer)."""
-    mixed = items.astype(np.uint64) + np.uint64(stable_hash(user_id) & (2**64 - 1))
+def _joined(parts: Sequence[History], lots: int) -> Iterator[History]:
+    if parts:
+        items, times, types = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("items", "times", "types")
+        )
+        order = np.lexsort((_lots(parts[0].user_id, items, lots), times))
+        yield History(parts[0].user_id, items[order], times[order], types[order])
+
+
+def _lots(user_id: str, items: NDArray[np.int32], lots: int) -> NDArray[np.uint64]:
+    """A number for each item of a user, as good as random, from these alone (the finalizer of SplitMix64)."""
+    mixed = items.astype(np.uint64) + np.uint64(stable_hash(f"{lots} {user_id}") & (2**64 - 1))
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     return mixed ^ (mixed >> np.uint64(31))

@@ -63,13 +63,13 @@ class Pipeline:
         """Trains a model per seed, judges them and the baselines, writes and prints the report.
 
         Earlier finished seeds of the same data and configuration stay in the report. The global time split is
-        always reported for the baselines; for the transformer, if it has been trained for it. A log in which nobody
-        has events on both sides of the split is reported without it.
+        always reported for the baselines; for the transformer, if it has been trained for it. A log in which
+        nobody has events on both sides of the split is reported without it.
         """
         protocols = []
         for split in (self._leave_one_out, self._global_time):
             if split is not self._leave_one_out and not self._judges_anyone(split):
-                self._console.print(f"{split.name}: nobody has events on both sides of it, so it is left out")
+                self._console.print(f"{split.name}: left out, as nobody has events on both sides")
                 continue
             counts = _counts(self._prepared, split)
             if split is self._leave_one_out or time_split:
@@ -103,6 +103,19 @@ class Pipeline:
             highlight=False,
         )
         return done
+
+    def cost(self) -> None:
+        """Measures the export and prints the table.
+
+        Raises:
+            TrainingError: there is no export.
+        """
+        folder = self._settings.state_dir / "exports" / self._name
+        if not (folder / "golden.npz").exists():
+            raise TrainingError(f"{folder}: there is no export to measure; run `run` first")
+        from training.cost import measure, print_costs
+
+        print_costs(self._console, measure(folder))
 
     def _judges_anyone(self, split: Split) -> bool:
         stages: tuple[Stage, ...] = ("validation", "test")

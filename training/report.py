@@ -112,16 +112,16 @@ def _markdown(config: Config, prepared: Prepared, protocols: Sequence[ProtocolRe
     yield ""
     yield (
         f"{len(prepared.items):,} items. Transformer of {model.layers} layers × {model.width}, "
-        f"{model.heads} heads, {model.history} events of history, dropout {model.dropout}; AdamW, learning rate "
-        f"{training.learning_rate}, batches of {training.batch_size} windows, at most {training.epochs} "
-        f"epochs, stopped after {training.patience} without a better validation NDCG@10."
+        f"{model.heads} heads, {model.history} events of history, dropout {model.dropout}; AdamW, "
+        f"learning rate {training.learning_rate}, batches of {training.batch_size} windows, at most "
+        f"{training.epochs} epochs, stopped after {training.patience} without a better validation NDCG@10."
     )
     yield ""
     yield (
         "Every item of the catalogue is ranked for each user; items that the user had before are masked. "
-        "The weights are those of the epoch with the best validation NDCG@10; the test part was not looked at "
-        "until then. Model and baselines go through the same code. Novelty is the mean self-information of "
-        "the items shown, in bits."
+        "The weights are those of the epoch with the best validation NDCG@10; the test part was not looked "
+        "at until then. Model and baselines go through the same code. Novelty is the mean self-information "
+        "of the items shown, in bits."
     )
     for protocol in protocols:
         yield ""

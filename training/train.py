@@ -8,6 +8,7 @@ given anyway (up to the order in which threads add floats).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,6 +113,8 @@ class Trainer:
         )
         total, predicted = 0.0, 0
         for i, batch in enumerate(windows, start=1):
+            step = int(self._optimizer.iterations) + 1
+            self._optimizer.learning_rate.assign(_rate(training, number, step))
             loss, count = self._step(batch)
             total, predicted = total + float(loss), predicted + int(count)
             on_batch(i, float(loss) / max(1, int(count)))
@@ -160,16 +163,17 @@ class Trainer:
 
 
 def _optimizer(config: TrainingConfig, model: HistoryEncoder) -> keras.optimizers.Optimizer:
-    """AdamW with linear warm-up; biases, norms and positions do not decay."""
-    rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
-    if config.warmup_steps:
-        rate = keras.optimizers.schedules.PolynomialDecay(
-            config.learning_rate / config.warmup_steps, config.warmup_steps, config.learning_rate
-        )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, beta_2=0.98)
+    """AdamW; biases, norms and positions do not decay. `_rate` sets the learning rate before every step."""
+    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, beta_2=0.98)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "positions"])
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+def _rate(config: TrainingConfig, epoch: int, step: int) -> float:
+    """The learning rate of a step, both from 1: linear warm-up times a cosine that falls epoch by epoch."""
+    warm = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
+    return config.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * (epoch - 1) / config.epochs))
 
 
 def _finished(state: TrainingState, limits: TrainingConfig) -> bool:

@@ -22,11 +22,9 @@ MakePrepared = Callable[..., Prepared]
 def make_prepared(tmp_path: Path) -> MakePrepared:
     """Writes a prepared folder from a log; items are those of the log unless given with their categories."""
 
-    def make(
-        log: Log, items: Mapping[str, Sequence[str]] | None = None, folder: Path | None = None
-    ) -> Prepared:
-        folder = folder or tmp_path / "prepared"
-        folder.mkdir(parents=True)
+    def make(log: Log, items: Mapping[str, Sequence[str]] | None = None) -> Prepared:
+        folder = tmp_path / "prepared"
+        folder.mkdir()
         rows = sorted((user, time, item) for user, events in log.items() for item, time in events)
         users, times, item_ids = zip(*rows, strict=True)
         events = {
@@ -53,7 +51,7 @@ def make_prepared(tmp_path: Path) -> MakePrepared:
 
 @pytest.fixture
 def cycles(make_prepared: MakePrepared) -> Prepared:
-    """60 users who go round 24 items in the same order, each from another start: what comes next is certain."""
+    """60 users who go round 24 items in the same order, each from another start, so the next is certain."""
     rng = np.random.default_rng(5)
     log = {}
     for user in range(60):
