@@ -22,8 +22,9 @@ from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
 
 # Every call of the service may be repeated: three only read, ForgetUser deletes, and an event is known by
 # (user, item, type, time), where `record_events` fills the time. So gRPC itself retries (gRFC A6: exponential
-# back-off with jitter, within the caller's deadline, and only where no part of an answer has come), and
-# UNAVAILABLE alone: a call past its deadline has no time left, and a refused one would be refused again.
+# back-off with jitter, within the caller's deadline, and only where no part of an answer has come): on
+# UNAVAILABLE, and on CANCELLED, which a stopping server answers to calls that it has not begun. On no others:
+# a call past its deadline has no time left, and a refused one would be refused again.
 _SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
@@ -34,7 +35,7 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.05s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ]

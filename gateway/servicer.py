@@ -59,6 +59,8 @@ class Recommender(RecommenderServicer):
         self._default_deadline_s = default_deadline_s
         self._model_timeout_s = model_timeout_s
         self._log_all = access_log
+        self.in_flight = 0
+        """Calls that have come and are not answered yet."""
 
     async def Recommend(self, request: pb.RecommendRequest, context: Context) -> pb.RecommendResponse:
         return await self._answer("Recommend", self._recommended, request, request.request_id, context)
@@ -90,6 +92,7 @@ class Recommender(RecommenderServicer):
         context: Context,
     ) -> Response:
         began = time.perf_counter()
+        self.in_flight += 1
         try:
             check_request_id(request_id)
             request_id = request_id or os.urandom(8).hex()
@@ -109,6 +112,8 @@ class Recommender(RecommenderServicer):
                 code, sentence, (("x-request-id", request_id),) if request_id.isascii() else ()
             )
             raise AssertionError("abort raises") from error
+        finally:
+            self.in_flight -= 1
         duration_s = time.perf_counter() - began
         self._metrics.answered(method, "OK", duration_s)
         if self._log_all:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -27,6 +28,8 @@ MODEL_SERVICE = "riptide.model"
 """Health service that is SERVING while a model version is; without one the gateway serves fallback pages."""
 
 _HEALTH_INTERVAL_S = 0.25
+_QUIET_LOOK_S = 0.01
+_QUIET_LOOKS = 5
 
 log = logging.getLogger("riptide.gateway.worker")
 
@@ -83,7 +86,8 @@ async def serve(settings: Settings) -> None:
 
     log.info("draining")
     await status.enter_graceful_shutdown()
-    await server.stop(settings.drain_s)
+    await _until_quiet(servicer, settings.drain_s / 2)
+    await server.stop(settings.drain_s / 2)
     for task in beside:
         task.cancel()
     await asyncio.gather(*beside, return_exceptions=True)
@@ -91,6 +95,19 @@ async def serve(settings: Settings) -> None:
     await store.close()
     await channel.close()
     log.info("drained")
+
+
+async def _until_quiet(servicer: Recommender, limit_s: float) -> None:
+    """Returns when no call has been in flight for a moment, or after `limit_s`.
+
+    gRPC finishes the calls that it has handed over when it is told to stop, and cancels those that have
+    arrived and wait to be. So that nobody's call is cancelled, it is told when nothing waits any more.
+    """
+    end = time.monotonic() + limit_s
+    quiet = 0
+    while quiet < _QUIET_LOOKS and time.monotonic() < end:
+        quiet = 0 if servicer.in_flight else quiet + 1
+        await asyncio.sleep(_QUIET_LOOK_S)
 
 
 async def _report_model(status: health.HealthServicer, router: Router) -> None:

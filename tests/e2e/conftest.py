@@ -50,15 +50,20 @@ class Deployment:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port('http')}{path}", timeout=10) as answer:
             return str(answer.read().decode())
 
-    def process(self, name: str) -> psutil.Process:
-        """The one process of this stack that runs the program `name`."""
-        [found] = [
-            process
-            for process in psutil.process_iter(["name", "environ"])
-            if process.info["name"] == name
-            and (process.info["environ"] or {}).get("RIPTIDE_STATE_DIR") == self.env["RIPTIDE_STATE_DIR"]
+    @property
+    def triton(self) -> psutil.Process:
+        """The running `tritonserver`."""
+        return psutil.Process(int((self.folder / "var" / "triton" / "tritonserver.pid").read_text()))
+
+    @property
+    def processes(self) -> list[str]:
+        """Every process that belongs to this stack, by its command line or its settings."""
+        return [
+            f"{process.pid} {process.info['cmdline']}"
+            for process in psutil.process_iter(["cmdline", "environ"])
+            if str(self.folder) in " ".join(process.info["cmdline"] or ())
+            or (process.info["environ"] or {}).get("RIPTIDE_STATE_DIR") == self.env["RIPTIDE_STATE_DIR"]
         ]
-        return found
 
     def run(self, *module: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """Runs `python -m …` against this stack."""
@@ -94,12 +99,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     finally:
         down = deployed.run("stack", "down")
     assert down.returncode == 0, down.stdout + down.stderr
-    left = [
-        process.pid
-        for process in psutil.process_iter(["environ"])
-        if (process.info["environ"] or {}).get("RIPTIDE_STATE_DIR") == env["RIPTIDE_STATE_DIR"]
-    ]
-    assert left == [], "processes left behind"
+    assert deployed.processes == [], "processes left behind"
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ async def test_triton_killed_under_load_fails_no_call_and_comes_back(
             callers.create_task(_call_until(gateway, done, answers, failures))
         while len(answers) < 200:
             await asyncio.sleep(0.01)
-        victim = deployment.process("tritonserver")
+        victim = deployment.triton
         victim.kill()
         killed = time.monotonic()
         while not any(when > killed and degraded for when, degraded in answers):
@@ -74,7 +74,7 @@ async def test_triton_killed_under_load_fails_no_call_and_comes_back(
     assert failures == []
     degraded = Counter(reason for _, reason in answers)
     assert set(degraded) == {pb.DEGRADED_REASON_UNSPECIFIED, pb.DEGRADED_REASON_MODEL_UNAVAILABLE}
-    assert deployment.process("tritonserver").pid != victim.pid
+    assert deployment.triton.pid != victim.pid
 
 
 async def test_a_triton_that_hangs_costs_callers_a_fallback_page_not_their_deadline(
@@ -82,7 +82,7 @@ async def test_a_triton_that_hangs_costs_callers_a_fallback_page_not_their_deadl
 ) -> None:
     await _until_full(gateway)
     full = await gateway.Recommend(pb.RecommendRequest(user_id="196", limit=10), timeout=DEADLINE_S)
-    hanging = deployment.process("tritonserver")
+    hanging = deployment.triton
     hanging.suspend()
     try:
         response = await gateway.Recommend(pb.RecommendRequest(user_id="196", limit=10), timeout=DEADLINE_S)

@@ -75,37 +75,53 @@ async def test_nothing_that_the_user_has_seen_is_recommended(gateway: Recommende
 
 
 async def test_three_events_of_one_genre_change_the_next_page_towards_it(gateway: RecommenderStub) -> None:
-    # A user with a taste of their own first: three comedies.
-    user = new_user()
-    comedies = [
-        item.item_id for item in (await page(gateway, user, 30)).items if "Comedy" in item.categories
-    ][:3]
-    await record(gateway, user, *comedies)
-    before = await page(gateway, user, 20)
-    assert before.degraded == pb.DEGRADED_REASON_UNSPECIFIED
+    before_all = after_all = 0.0
+    for genre in ("Horror", "Sci-Fi", "Musical", "War"):
+        # A user with another taste first: three comedies.
+        user = new_user()
+        popular = await page(gateway, user, 50)
+        comedies = [item.item_id for item in popular.items if "Comedy" in item.categories][:3]
+        await record(gateway, user, *comedies)
+        before = await page(gateway, user, 50)
+        assert before.degraded == pb.DEGRADED_REASON_UNSPECIFIED
 
-    horror = await page(gateway, user, 20, filter=pb.Filter(categories=["Horror"]))
-    clicked = ids(horror)[:3]
-    stored = await record(gateway, user, *clicked)
-    assert stored.recorded == 3
+        clicked = ids(await page(gateway, user, 20, filter=pb.Filter(categories=[genre])))[:3]
+        # The clicked items will be gone: what counts is what the others of their genre gain.
+        others = await page(gateway, user, 50, filter=pb.Filter(exclude_item_ids=clicked))
+        assert (await record(gateway, user, *clicked)).recorded == 3
+        after = await page(gateway, user, 50)
+        assert after.degraded == pb.DEGRADED_REASON_UNSPECIFIED
+        assert ids(after)[:10] != ids(before)[:10]
+        assert set(clicked).isdisjoint(ids(after))
+        assert set(comedies).isdisjoint(ids(after))
+        # And without new events it stays as it is, now from the cached vector.
+        assert ids(await page(gateway, user, 50)) == ids(after)
+        before_all, after_all = before_all + share(others, genre), after_all + share(after, genre)
+    assert after_all > before_all
 
-    after = await page(gateway, user, 20)
-    assert after.degraded == pb.DEGRADED_REASON_UNSPECIFIED
-    assert ids(after) != ids(before)
-    assert set(clicked).isdisjoint(ids(after))
-    assert set(comedies).isdisjoint(ids(after))
-    assert share(after, "Horror") > share(before, "Horror")
-    # And without new events it stays as it is, now from the cached vector.
-    assert ids(await page(gateway, user, 20)) == ids(after)
 
-
-async def test_a_filtered_page_of_twenty_is_full_and_all_in_its_category(gateway: RecommenderStub) -> None:
+async def test_a_filtered_page_is_full_while_unseen_items_match_and_all_in_its_category(
+    gateway: RecommenderStub,
+) -> None:
+    full = 0
     for user in ("196", "13", "405"):
-        for category in ("Horror", "Musical", "Sci-Fi"):
+        known: pb.DescribeUserResponse = await gateway.DescribeUser(
+            pb.DescribeUserRequest(user_id=user), timeout=5
+        )
+        seen = {event.item_id for event in known.events}
+        # None of these has more than 100 items, so one page holds all of them.
+        for category in ("Horror", "Musical", "Western", "Film-Noir"):
+            everything = await page(
+                gateway, user, 100, filter=pb.Filter(categories=[category], include_seen=True)
+            )
+            unseen = set(ids(everything)) - seen
             response = await page(gateway, user, 20, filter=pb.Filter(categories=[category]))
-            assert len(set(ids(response))) == 20
-            assert all(category in item.categories for item in response.items)
             assert response.degraded == pb.DEGRADED_REASON_UNSPECIFIED
+            assert len(ids(response)) == len(set(ids(response))) == min(20, len(unseen))
+            assert set(ids(response)) <= unseen
+            assert all(category in item.categories for item in response.items)
+            full += len(response.items) == 20
+    assert full >= 6
 
 
 async def test_excluded_items_are_left_out_and_replaced(gateway: RecommenderStub) -> None:
