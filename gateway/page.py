@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from features.catalog import Catalog, CatalogItem
 from features.record import EMPTY_RECORD, UserRecord
@@ -28,9 +29,8 @@ class PageRequest:
         return not (self.categories or self.excluded or self.include_seen)
 
 
-@dataclass(frozen=True, slots=True)
-class PageItem:
-    """One line of a page."""
+class PageItem(NamedTuple):
+    """One line of a page. A tuple, since a frozen dataclass takes four times as long to make."""
 
     item: CatalogItem
     score: float

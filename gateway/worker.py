@@ -17,7 +17,7 @@ from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1.recommender_pb2_grpc import add_RecommenderServicer_to_server
 from features.settings import Settings
 from features.store import open_store
-from gateway.metrics import Metrics
+from gateway.metrics import FLUSH_INTERVAL_S, Metrics
 from gateway.recommend import Recommend
 from gateway.routing import Router
 from gateway.scorer import Scorer, triton_channel
@@ -81,7 +81,10 @@ async def serve(settings: Settings) -> None:
     for name in ("", SERVICE):
         await status.set(name, health_pb2.HealthCheckResponse.SERVING)
     log.info("gateway worker listens on %s:%d", settings.host, settings.grpc_port)
-    beside = [asyncio.create_task(router.look_for_good()), asyncio.create_task(_report_model(status, router))]
+    beside = [
+        asyncio.create_task(work)
+        for work in (router.look_for_good(), _report_model(status, router), _flush_metrics(metrics))
+    ]
     await stop.wait()
 
     log.info("draining")
@@ -94,6 +97,7 @@ async def serve(settings: Settings) -> None:
     await recommend.close()
     await store.close()
     await channel.close()
+    metrics.flush()
     log.info("drained")
 
 
@@ -108,6 +112,12 @@ async def _until_quiet(servicer: Recommender, limit_s: float) -> None:
     while quiet < _QUIET_LOOKS and time.monotonic() < end:
         quiet = 0 if servicer.in_flight else quiet + 1
         await asyncio.sleep(_QUIET_LOOK_S)
+
+
+async def _flush_metrics(metrics: Metrics) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_INTERVAL_S)
+        metrics.flush()
 
 
 async def _report_model(status: health.HealthServicer, router: Router) -> None:
