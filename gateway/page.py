@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from features.catalog import Catalog, CatalogItem
 from features.record import EMPTY_RECORD, UserRecord
@@ -41,29 +44,29 @@ def model_page(
     request: PageRequest,
     catalog: Catalog,
     record: UserRecord,
-    keys: Iterable[int],
-    scores: Iterable[float],
-    reason_keys: Iterable[int] | None,
+    keys: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    reason_keys: NDArray[np.int64] | None,
     exclude_width: int,
 ) -> list[PageItem]:
     """The first `limit` items that the model answered; it has filtered them already.
 
     Only if a user has more seen and excluded items than the model takes (`exclude_width`) is anything left to
-    filter here.
+    filter here. `keys`, `scores` and `reason_keys` are `[K]`, best first.
     """
     refused: frozenset[int] = frozenset()
+    looked_at = request.limit
     if len(request.excluded) + (0 if request.include_seen else len(record.keys)) > exclude_width:
-        refused = _refused(request, record)
+        refused, looked_at = _refused(request, record), len(keys)
     page: list[PageItem] = []
-    reasons = iter(reason_keys) if reason_keys is not None else None
-    for key, score in zip(keys, scores, strict=True):
-        reason_key = next(reasons) if reasons is not None else 0
+    for place, (key, score) in enumerate(
+        zip(keys[:looked_at].tolist(), scores[:looked_at].tolist(), strict=True)
+    ):
         # Key 0 is an empty slot, and no catalogue has it.
         if key and key not in refused and (item := catalog.get(key)) is not None:
-            page.append(PageItem(item, score, catalog.get(reason_key) if reason_key else None))
-            if len(page) == request.limit:
-                break
-    return page
+            reason = catalog.get(int(reason_keys[place])) if reason_keys is not None else None
+            page.append(PageItem(item, score, reason))
+    return page[: request.limit]
 
 
 def fallback_page(

@@ -113,9 +113,9 @@ class Recommend:
                 request,
                 scored.version.catalog,
                 scored.record,
-                scored.keys.tolist(),
-                scored.scores.tolist(),
-                scored.reason_keys.tolist() if scored.reason_keys is not None else None,
+                scored.keys,
+                scored.scores,
+                scored.reason_keys,
                 scored.version.inputs["exclude_keys"].width if "exclude_keys" in scored.version.inputs else 0,
             )
             page = Page(items, scored.version.version, Degraded.NO, scored.stages)

@@ -23,6 +23,19 @@ def keys(*items: str) -> list[int]:
     return [item_key(item) for item in items]
 
 
+def answer(
+    request: PageRequest,
+    catalog: Catalog,
+    record: UserRecord,
+    keys: list[int],
+    reasons: list[int] | None = None,
+    width: int = 16,
+) -> list[PageItem]:
+    scores = np.arange(len(keys), 0, -1, dtype=np.float32)
+    reason_keys = None if reasons is None else np.array(reasons, np.int64)
+    return model_page(request, catalog, record, np.array(keys, np.int64), scores, reason_keys, width)
+
+
 def test_the_fallback_page_is_the_most_popular_items_the_user_has_not_seen(catalog: Catalog) -> None:
     assert ids(fallback_page(PageRequest("u", 4), catalog, seen("0", "2"))) == ["1", "3", "4", "5"]
 
@@ -48,35 +61,19 @@ def test_include_seen_lets_consumed_items_back_in(catalog: Catalog) -> None:
 
 
 def test_the_model_page_stops_at_the_limit_and_skips_empty_slots(catalog: Catalog) -> None:
-    page = model_page(
-        PageRequest("u", 3),
-        catalog,
-        seen("9"),
-        [*keys("5", "6"), 0, *keys("7", "8")],
-        [5, 4, 0, 3, 2],
-        None,
-        16,
-    )
+    page = answer(PageRequest("u", 3), catalog, seen("9"), keys("5", "6", "7", "8"))
     assert ids(page) == ["5", "6", "7"]
-    assert [line.score for line in page] == [5, 4, 3]
+    assert [line.score for line in page] == [4, 3, 2]
+    page = answer(PageRequest("u", 3), catalog, seen("9"), [*keys("5", "6"), 0, 0])
+    assert ids(page) == ["5", "6"]
 
 
 def test_reasons_stay_with_their_items(catalog: Catalog) -> None:
-    page = model_page(
-        PageRequest("u", 3, explain=True),
-        catalog,
-        seen("9"),
-        [0, *keys("5", "6", "7")],
-        [0, 3, 2, 1],
-        [*keys("1", "9"), 0, *keys("8")],
-        16,
-    )
-    assert [line.reason.item_id if line.reason else None for line in page] == ["9", None, "8"]
+    request = PageRequest("u", 3, explain=True)
+    page = answer(request, catalog, seen("9"), keys("5", "6", "7"), [*keys("1"), 0, *keys("8")])
+    assert [line.reason.item_id if line.reason else None for line in page] == ["1", None, "8"]
 
 
 def test_seen_items_beyond_what_the_model_takes_are_filtered_here(catalog: Catalog) -> None:
-    record = seen("3", "4", "5")
-    page = model_page(
-        PageRequest("u", 9), catalog, record, keys("3", "6", "7"), [3, 2, 1], None, exclude_width=2
-    )
+    page = answer(PageRequest("u", 2), catalog, seen("3", "4", "5"), keys("3", "6", "4", "7", "8"), width=2)
     assert ids(page) == ["6", "7"]
