@@ -128,11 +128,10 @@ def training_windows(
     import tensorflow as tf
 
     def windows() -> Iterator[NDArray[np.int32]]:
-        rng = np.random.default_rng(seed)
         for user in prepared.histories(lots=seed):
             items = split.training_part(user).items
             if len(items) >= 2:
-                yield cut_windows(items, history + 1, rng)
+                yield cut_windows(items, history + 1)
 
     spec = tf.TensorSpec((None, history + 1), tf.int32)
     return (
@@ -144,21 +143,13 @@ def training_windows(
     )
 
 
-def cut_windows(items: NDArray[np.int32], width: int, rng: np.random.Generator) -> NDArray[np.int32]:
-    """One history `[L]`, L ≥ 2, as windows `[n, width]`, left-padded; neighbours share one event.
+def cut_windows(items: NDArray[np.int32], width: int) -> NDArray[np.int32]:
+    """One history `[L]`, L ≥ 2, as windows `[n, width]`, left-padded, from the newest event backwards.
 
-    The newest window ends with the newest event; where the next one ends is drawn at random, so that over the
-    epochs an event is seen at every position.
+    Neighbours share one event: the last target of the older window is the first input of the newer one.
     """
-    last = len(items)
-    ends = [last]
-    if last > width:
-        ends += range(last - int(rng.integers(1, width)), 1, 1 - width)
-    starts = [*ends[1:], 1]
-    # A window reaches back to the end of the next older one, whose last event is its first input.
-    return left_padded(
-        [items[start - 1 : end] for start, end in zip(starts, ends, strict=True)], width, np.int32
-    )
+    ends = range(len(items), 1, 1 - width)
+    return left_padded([items[max(0, end - width) : end] for end in ends], width, np.int32)
 
 
 def _joined(parts: Sequence[History], lots: int) -> Iterator[History]:

@@ -74,6 +74,27 @@ def test_the_large_configuration_builds():
     assert np.isfinite(vector).all()
 
 
+def test_full_softmax_and_its_gradient_are_those_of_tensorflow():
+    rng = np.random.default_rng(1)
+    items, vectors = (tf.constant(rng.normal(size=(rows, 8)) * 3, tf.float32) for rows in (41, 30))
+    targets = tf.constant(rng.integers(1, 41, 30), tf.int32)
+    weights = tf.constant(rng.normal(size=30), tf.float32)
+
+    def plain(vectors, targets, items):
+        logits = tf.matmul(vectors, items[1:], transpose_b=True)
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(targets - 1, logits)
+
+    got = []
+    for loss in (full_softmax, plain):
+        with tf.GradientTape() as tape:
+            tape.watch([vectors, items])
+            losses = loss(vectors, targets, items)
+            weighted = tf.reduce_sum(losses * weights)
+        got.append([losses.numpy(), *(g.numpy() for g in tape.gradient(weighted, [vectors, items]))])
+    for ours, theirs in zip(*got, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+
+
 def test_sampled_softmax_estimates_the_full_one_with_any_popularity():
     rng = np.random.default_rng(1)
     items = tf.constant(rng.normal(size=(41, 8)) * 0.5, tf.float32)
