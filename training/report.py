@@ -59,9 +59,9 @@ def print_summary(console: Console, folder: Path, protocols: Sequence[ProtocolRe
     """The main figures as a table, and where the report is."""
     for protocol in protocols:
         table = Table(title=f"Test, {protocol.protocol} ({protocol.users:,} users)", title_justify="left")
-        for column in ("", f"HR@{cutoff}", f"NDCG@{cutoff}", f"MRR@{cutoff}", f"coverage@{cutoff}"):
+        for column in ("", f"HR@{cutoff}", f"NDCG@{cutoff}", f"coverage@{cutoff}"):
             table.add_column(column, justify="left" if not column else "right")
-        names = [f"{metric}@{cutoff}" for metric in ("hr", "ndcg", "mrr", "coverage")]
+        names = [f"{metric}@{cutoff}" for metric in ("hr", "ndcg", "coverage")]
         for evaluation in protocol.baselines:
             table.add_row(evaluation.ranker, *(f"{evaluation.metrics[name]:.4f}" for name in names))
         for result in protocol.results:
@@ -69,7 +69,7 @@ def print_summary(console: Console, folder: Path, protocols: Sequence[ProtocolRe
             table.add_row(f"transformer, seed {result.seed}", *row)
         if len(protocol.results) > 1:
             row = (_with_deviation(protocol, name) for name in names)
-            table.add_row(f"transformer, mean ± sd of {len(protocol.results)}", *row, style="bold")
+            table.add_row(f"mean ± sd, {len(protocol.results)} seeds", *row, style="bold")
         console.print(table)
         if not protocol.results:
             console.print("No transformer was trained for this protocol; --time-split does.")

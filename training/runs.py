@@ -35,6 +35,8 @@ from training.splits import LeaveOneOut, Split
 
 _METHOD = 1
 """Raise it when the same data and settings train to another model, so that old runs are not reused."""
+_BASELINES = 2
+"""Likewise for the baselines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class Runs:
     def baselines(self, split: Split, counts: Callable[[], Counts]) -> list[Evaluation]:
         """The baselines on the test part of a split, reused if they are of this data."""
         path = self.folder / f"baselines-{split.name.replace(' ', '-')}.json"
-        decides = [_METHOD, self.prepared.fingerprint, repr(split), self.config.evaluation.cutoffs]
+        decides = [_BASELINES, self.prepared.fingerprint, repr(split), self.config.evaluation.cutoffs]
         fingerprint = sha256(json.dumps(decides).encode()).hexdigest()
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))

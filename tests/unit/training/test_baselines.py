@@ -48,6 +48,13 @@ def test_item_knn_is_the_cosine_of_the_user_sets_of_the_nearest_only():
     assert ItemKNN(counts, neighbours=1).scores([history(1)])[0, 1] == pytest.approx(1.0)
 
 
+def test_recent_items_weigh_more_with_a_half_life():
+    counts = count(LOG, 6)
+    weights = EASE(counts, l2=1.0).scores([history(1), history(3)])
+    got = EASE(counts, l2=1.0, half_life=1.0).scores([history(1, 3)])
+    assert got[0] == pytest.approx(weights[0] / 2 + weights[1], abs=1e-6)
+
+
 def test_a_catalogue_too_large_for_a_square_matrix_has_popularity_only(monkeypatch):
     monkeypatch.setattr(baselines, "MAX_ITEMS", 5)
     assert [model.name for model in fit_baselines(count(LOG, 6))] == ["popularity"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import tensorflow as tf
 from features.catalog import Catalog
 from features.schema import item_key
 from training.__main__ import main
+from training.checkpoint import load_state
 
 CONFIG = """
 [data]
@@ -85,7 +88,9 @@ def test_a_run_leaves_an_export_a_report_and_curves(trained):
     metrics = json.loads((runs / "metrics.json").read_text())["protocols"]
     assert set(metrics) == {"leave-one-out", "global time"}
     assert set(metrics["leave-one-out"]["transformer"]["seeds"]) == {"1", "2"}
-    assert set(metrics["leave-one-out"]["baselines"]) == {"popularity", "item-kNN", "EASE^R"}
+    assert set(metrics["leave-one-out"]["baselines"]) == {
+        "popularity", "item-kNN", "EASE^R", "EASE^R, recent first",
+    }  # fmt: skip
     assert metrics["global time"]["transformer"] is None
     assert description["metrics"]["test"] == metrics["leave-one-out"]["transformer"]["seeds"]["1"]["test"]
     report = (runs / "report.md").read_text()
@@ -159,6 +164,35 @@ def test_the_global_split_trains_a_model_of_its_own_when_asked(trained, tmp_path
     assert main(arguments(copy, "train", "--time-split")) == 0
     metrics = json.loads((copy / "var/runs/shop/metrics.json").read_text())["protocols"]
     assert set(metrics["global time"]["transformer"]["seeds"]) == {"1"}
+
+
+def test_a_run_that_was_killed_goes_on_from_its_last_whole_epoch(shop, tmp_path, monkeypatch_module, capsys):
+    config = tmp_path / "long.toml"
+    config.write_text(CONFIG.replace("epochs = 2", "epochs = 40\npatience = 40"), encoding="utf-8")
+    command = [*arguments(shop, "train"), "--config", str(config), "--state-dir", str(tmp_path / "var")]
+    checkpoint = tmp_path / "var/runs/shop/seed-1/checkpoint.npz"
+    with subprocess.Popen([sys.executable, "-m", "training", *command], stdout=subprocess.PIPE) as killed:
+        try:
+            wait_until(lambda: load_state(checkpoint) is not None, killed)
+        finally:
+            killed.kill()
+    whole_epochs = load_state(checkpoint).curve
+    assert 1 <= len(whole_epochs) < 40
+    assert main(command) == 0
+    shown = [
+        int(line.split()[1]) for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")
+    ]
+    assert shown == list(range(len(whole_epochs) + 1, 41))
+    curve = json.loads((checkpoint.parent / "result.json").read_text())["curve"]
+    assert curve[: len(whole_epochs)] == [dataclasses.asdict(epoch) for epoch in whole_epochs]
+
+
+def wait_until(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "training ended before it had saved an epoch"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
