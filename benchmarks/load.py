@@ -54,7 +54,9 @@ async def drive(target: str, method: str, requests: list[bytes], in_flight: int,
     """Calls `method` of `target` for `seconds`, `in_flight` calls at a time."""
     # Channels with one connection each: several workers on a port each get some.
     channels = [
-        grpc.aio.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
+        grpc.aio.insecure_channel(
+            target, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        )
         for _ in range(_CHANNELS)
     ]
     calls: cycle[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = cycle(

@@ -43,6 +43,8 @@ _SERVICE_CONFIG = json.dumps(
 )
 _CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", _SERVICE_CONFIG),
+    # `http_proxy` is for the web: a proxy seldom lets gRPC through, and never knows this loopback address.
+    ("grpc.enable_http_proxy", 0),
     # By default a lost connection is tried again after a second: longer than all retries of a call together.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),

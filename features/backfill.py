@@ -56,13 +56,13 @@ async def backfill(store: FeatureStore, data: Path) -> Backfilled:
         users += 1
         batch.extend(events)
         if len(batch) >= _EVENTS_PER_WRITE:
-            outcome = await store.append(batch)
+            outcome = await store.append(batch, leave_out_excluded=True)
             recorded, already, batch = recorded + outcome.recorded, already + outcome.duplicates, []
     if batch:
-        outcome = await store.append(batch)
+        outcome = await store.append(batch, leave_out_excluded=True)
         recorded, already = recorded + outcome.recorded, already + outcome.duplicates
     for attributes in _attributes(data / "users.parquet"):
-        await store.set_attributes({user: own for user, own in attributes.items() if user not in excluded})
+        await store.set_attributes(attributes)
     return Backfilled(users, recorded, already, len(forgotten))
 
 

@@ -18,7 +18,7 @@ from features.schema import item_key
 
 _CACHED_ITEMS = 200_000
 _ITEM, _NEIGHBOURS = b"i", b"n"
-_CATEGORIES, _POPULAR = b"categories", b"popular"
+_CATEGORIES, _POPULAR, _CATEGORY = b"categories", b"popular", b"c"
 
 
 class CatalogError(Exception):
@@ -69,13 +69,16 @@ def write_catalog(
 
     # Twice the payload plus a page per row is more than the tree can need; LMDB trims nothing, so the file
     # is written through a copy that leaves the unused space out.
-    payload = neighbour_keys.nbytes + neighbour_scores.nbytes + sum(len(i.title) * 4 + 512 for i in items)
+    payload = neighbour_keys.nbytes + neighbour_scores.nbytes
+    payload += sum(len(item.title) * 4 + 1024 + 16 * len(item.categories) for item in items)
     draft = path.with_name(path.name + ".draft")
     env = lmdb.open(str(draft), subdir=False, map_size=2 * payload + 4096 * (len(items) + 64), lock=False)
     try:
         with env.begin(write=True) as txn:
             txn.put(_CATEGORIES, json.dumps(list(categories)).encode())
             txn.put(_POPULAR, np.ascontiguousarray(popular, "<i8").tobytes())
+            for place, ranks in enumerate(_ranks_by_category(popular, by_key, categories)):
+                txn.put(_CATEGORY + place.to_bytes(4, "little"), np.array(ranks, "<i8").tobytes())
             for key, item, near, scores in zip(keys, items, neighbour_keys, neighbour_scores, strict=True):
                 name = key.to_bytes(8, "little", signed=True)
                 value = [item.item_id, item.title, *item.categories]
@@ -91,6 +94,17 @@ def write_catalog(
     finally:
         env.close()
         draft.unlink()
+
+
+def _ranks_by_category(
+    popular: NDArray[np.int64], by_key: dict[int, CatalogItem], categories: Sequence[str]
+) -> list[list[int]]:
+    """For each category the places of its items in `popular`, ascending."""
+    ranks: dict[str, list[int]] = {category: [] for category in categories}
+    for rank, key in enumerate(popular.tolist()):
+        for category in by_key[key].categories:
+            ranks[category].append(rank)
+    return list(ranks.values())
 
 
 def _collision(items: Sequence[CatalogItem]) -> str:
@@ -151,6 +165,21 @@ class Catalog:
 
     def __len__(self) -> int:
         return len(self.popular)
+
+    def popular_in(self, categories: Sequence[str], count: int) -> NDArray[np.int64]:
+        """Keys int64 `[≤ count]` of items in any of the categories, most popular first.
+
+        Categories that the version does not have hold no items.
+        """
+        ranks = np.empty(0, np.int64)
+        for category in categories:
+            if (place := self.category_index.get(category)) is None:
+                continue
+            value = self._txn.get(_CATEGORY + place.to_bytes(4, "little"))
+            if value is not None:
+                own = np.frombuffer(bytes(value[: count * 8]), "<i8")
+                ranks = np.union1d(ranks, own)[:count]
+        return self.popular[ranks]
 
     def neighbours(self, key: int) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
         """Keys int64 `[n]` and scores float32 `[n]` of the nearest items, nearest first; None if unknown."""

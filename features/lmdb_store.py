@@ -9,6 +9,7 @@ a SIGKILL loses nothing that was acknowledged.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,9 +32,11 @@ from features.record import (
     with_attributes,
     with_events,
 )
-from features.store import Appended, StoreError, StoreFull, StoreUnavailable
+from features.store import Appended, StoreFull, StoreUnavailable
 
 _MOST_WRITES_PER_COMMIT = 512
+
+log = logging.getLogger("riptide.features.lmdb_store")
 
 _Change: TypeAlias = Callable[[lmdb.Transaction], Any]
 
@@ -59,9 +62,10 @@ class LmdbStore:
         """
         self._history_cap = history_cap
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            # What users did is nobody's business but this account's.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._env = lmdb.open(
-                str(folder), map_size=map_bytes, max_dbs=2, max_readers=512, readahead=False
+                str(folder), map_size=map_bytes, max_dbs=2, max_readers=512, readahead=False, mode=0o600
             )
             self._env.reader_check()
             self._users = self._env.open_db(b"users")
@@ -76,7 +80,8 @@ class LmdbStore:
 
     async def read(self, user_ids: Sequence[str]) -> list[UserRecord]:
         with self._reading(self._users) as txn:
-            return [self._get(txn, user_id) for user_id in user_ids]
+            values = [txn.get(_user_key(user_id)) for user_id in user_ids]
+        return [EMPTY_RECORD if value is None else _readable(value) for value in values]
 
     async def is_excluded(self, user_id: str) -> bool:
         with self._reading(self._excluded) as txn:
@@ -96,24 +101,26 @@ class LmdbStore:
         try:
             with self._env.begin(database) as txn:
                 yield txn
-        except (lmdb.Error, RecordError) as error:
+        except lmdb.Error as error:
             raise StoreUnavailable(f"the store cannot be read ({error})") from error
 
     # Writes
 
-    async def append(self, events: Sequence[Event]) -> Appended:
+    async def append(self, events: Sequence[Event], *, leave_out_excluded: bool = False) -> Appended:
         by_user: dict[str, list[Event]] = {}
         for event in events:
             by_user.setdefault(event.user_id, []).append(event)
 
         def change(txn: lmdb.Transaction) -> Appended:
-            recorded = 0
+            recorded = duplicates = 0
             for user_id, own in by_user.items():
-                record, new = with_events(self._get(txn, user_id), own, self._history_cap)
-                if new:
-                    txn.put(_user_key(user_id), encode(record), db=self._users)
-                    recorded += new
-            return Appended(recorded, len(events) - recorded)
+                if leave_out_excluded and self._is_excluded(txn, user_id):
+                    continue
+                merged = with_events(self._get(txn, user_id), own, self._history_cap)
+                if merged.recorded:
+                    txn.put(_user_key(user_id), encode(merged.record), db=self._users)
+                recorded, duplicates = recorded + merged.recorded, duplicates + merged.duplicates
+            return Appended(recorded, duplicates)
 
         appended: Appended = await self._write(change)
         return appended
@@ -121,6 +128,8 @@ class LmdbStore:
     async def set_attributes(self, attributes: Mapping[str, Mapping[str, str]]) -> None:
         def change(txn: lmdb.Transaction) -> None:
             for user_id, own in attributes.items():
+                if self._is_excluded(txn, user_id):
+                    continue
                 old = self._get(txn, user_id)
                 if (record := with_attributes(old, own)) is not old:
                     txn.put(_user_key(user_id), encode(record), db=self._users)
@@ -149,6 +158,9 @@ class LmdbStore:
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         self._env.close()
+
+    def _is_excluded(self, txn: lmdb.Transaction, user_id: str) -> bool:
+        return txn.get(_user_key(user_id), db=self._excluded) is not None
 
     def _get(self, txn: lmdb.Transaction, user_id: str) -> UserRecord:
         value = txn.get(_user_key(user_id), db=self._users)
@@ -204,7 +216,17 @@ def _with_answer(record: UserRecord, answer: CachedAnswer) -> UserRecord:
     )
 
 
-def _translated(error: Exception) -> StoreError:
+def _readable(value: Any) -> UserRecord:
+    try:
+        return decode(bytes(value))
+    except RecordError as error:
+        log.error("a user record reads as empty: %s", error)
+        return EMPTY_RECORD
+
+
+def _translated(error: Exception) -> Exception:
     if isinstance(error, lmdb.MapFullError):
         return StoreFull("the store is full: raise RIPTIDE_STORE_MAP_GIB and restart")
-    return StoreUnavailable(f"the store cannot be written ({error})")
+    if isinstance(error, lmdb.Error | RecordError):
+        return StoreUnavailable(f"the store cannot be written ({error})")
+    return error  # a defect, which must not pass for a fault of the disk

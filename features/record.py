@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,11 +98,21 @@ EMPTY_RECORD = UserRecord(
 )
 
 
-def with_events(record: UserRecord, events: Sequence[Event], history_cap: int) -> tuple[UserRecord, int]:
-    """`record` with `events` merged in by time, and how many of them were new.
+class Merged(NamedTuple):
+    """Outcome of `with_events`."""
+
+    record: UserRecord
+    recorded: int
+    """Events that are in the record now and were not before."""
+    duplicates: int
+    """Events that were in it already, or came twice."""
+
+
+def with_events(record: UserRecord, events: Sequence[Event], history_cap: int) -> Merged:
+    """`record` with `events` merged in by time.
 
     An event is identified by (item, type, time). Events of one second keep the order in which they came.
-    Beyond `history_cap` the oldest go.
+    Beyond `history_cap` the oldest go; one that is older than all that stay counts as neither new nor known.
     """
     known = set(zip(record.keys.tolist(), record.types.tolist(), record.times.tolist(), strict=True))
     new: list[tuple[int, int, int, float]] = []
@@ -110,11 +121,15 @@ def with_events(record: UserRecord, events: Sequence[Event], history_cap: int) -
         if identity not in known:
             known.add(identity)
             new.append((*identity, event.weight))
+    duplicates = len(events) - len(new)
     if not new:
-        return record, 0
+        return Merged(record, 0, duplicates)
     keys, types, times, weights = zip(*new, strict=True)
     all_times = np.concatenate([record.times, np.array(times, np.int64)])
     order = np.argsort(all_times, kind="stable")[-history_cap:]
+    recorded = int(np.count_nonzero(order >= len(record.keys)))
+    if not recorded:
+        return Merged(record, 0, duplicates)
     changed = replace(
         record,
         keys=np.concatenate([record.keys, np.array(keys, np.int64)])[order],
@@ -124,7 +139,7 @@ def with_events(record: UserRecord, events: Sequence[Event], history_cap: int) -
         # The clock keeps a record that was forgotten and begun anew from repeating an old revision.
         revision=max(record.revision + 1, time.time_ns()),
     )
-    return changed, len(new)
+    return Merged(changed, recorded, duplicates)
 
 
 def with_attributes(record: UserRecord, attributes: Mapping[str, str]) -> UserRecord:

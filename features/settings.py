@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     """The Triton model repository; the gateway reads each version's catalogue from it."""
     model_name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")] = "recommender"
     """The model's folder in the repository."""
-    store: str = "lmdb:var/store"
-    """Where user records live: `lmdb:FOLDER`."""
+    store: str = "lmdb"
+    """Where user records live: `lmdb` (in `store` below `state_dir`) or `lmdb:FOLDER`."""
     store_history_cap: Annotated[int, Field(ge=1, le=60_000)] = 1024
     """Events kept per user; the oldest go first."""
     store_map_gib: Annotated[int, Field(ge=1, le=4096)] = 8

@@ -31,7 +31,7 @@ class StoreFull(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Outcome of `FeatureStore.append`."""
+    """Outcome of `append`. An event can be neither: older than all of a full history, or left out."""
 
     recorded: int
     duplicates: int
@@ -45,17 +45,27 @@ class FeatureStore(Protocol):
     """
 
     async def read(self, user_ids: Sequence[str]) -> list[UserRecord]:
-        """One record per id, in order, in one round trip; `EMPTY_RECORD` for an unknown user."""
+        """One record per id, in order, in one round trip; `EMPTY_RECORD` for an unknown user.
 
-    async def append(self, events: Sequence[Event]) -> Appended:
+        A record that cannot be decoded is logged and reads as empty, so that it harms no other user; it is
+        not overwritten: writes to it fail.
+        """
+
+    async def append(self, events: Sequence[Event], *, leave_out_excluded: bool = False) -> Appended:
         """Adds events, all or none. On return they are durable, and every later `read` sees them.
+
+        A user on the exclusion list who comes back is a new user; `leave_out_excluded` is for loading old
+        events, which must not bring a forgotten user back, however the two calls race.
 
         Raises:
             StoreFull: no room; nothing was written.
         """
 
     async def set_attributes(self, attributes: Mapping[str, Mapping[str, str]]) -> None:
-        """Replaces the attributes of each user, user id → name → value. Durable on return."""
+        """Replaces the attributes of each user, user id → name → value. Durable on return.
+
+        Users on the exclusion list are left out.
+        """
 
     async def put_answers(self, answers: Mapping[str, CachedAnswer]) -> None:
         """Caches answers, user id → answer. One whose history has changed since is dropped silently."""
@@ -83,10 +93,12 @@ def open_store(settings: Settings) -> FeatureStore:
         StoreUnavailable: it cannot be opened, or no such kind of store exists.
     """
     kind, _, location = settings.store.partition(":")
-    if kind == "lmdb" and location:
+    if kind == "lmdb":
         from features.lmdb_store import LmdbStore
 
         return LmdbStore(
-            Path(location), history_cap=settings.store_history_cap, map_bytes=settings.store_map_gib << 30
+            Path(location) if location else settings.state_dir / "store",
+            history_cap=settings.store_history_cap,
+            map_bytes=settings.store_map_gib << 30,
         )
-    raise StoreUnavailable(f"RIPTIDE_STORE: {settings.store!r} is not a store; use lmdb:FOLDER")
+    raise StoreUnavailable(f"RIPTIDE_STORE: {settings.store!r} is not a store; use lmdb or lmdb:FOLDER")

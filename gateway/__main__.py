@@ -41,8 +41,7 @@ def main() -> int:
             _die_with(arguments.worker_of)
             from gateway.worker import serve
 
-            uvloop.run(serve(settings))
-            return 0
+            return uvloop.run(serve(settings))
         from gateway.supervisor import PortInUse, supervise
 
         try:

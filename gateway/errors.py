@@ -5,8 +5,8 @@
     ├── NotFound          NOT_FOUND          the item or user that the call is about is unknown
     └── ModelUnavailable  (never seen)       Recommend answers with a fallback page instead
 
-Errors of other layers: StoreFull → RESOURCE_EXHAUSTED, StoreUnavailable → UNAVAILABLE,
-TimeoutError → DEADLINE_EXCEEDED, anything else → INTERNAL with a fixed text; details are in the log only.
+Errors of other layers: StoreFull → RESOURCE_EXHAUSTED, StoreUnavailable → UNAVAILABLE, TimeoutError →
+DEADLINE_EXCEEDED, anything else → INTERNAL. These have fixed texts; details are in the log only.
 """
 
 from __future__ import annotations
@@ -36,18 +36,23 @@ class ModelUnavailable(GatewayError):
     """Triton did not answer, or not in time, or with something that is no answer."""
 
 
-_STATUS: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+_OWN_WORDS: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFound, grpc.StatusCode.NOT_FOUND),
-    (StoreFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
-    (StoreUnavailable, grpc.StatusCode.UNAVAILABLE),
-    (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
+)
+_FIXED_WORDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
+    (StoreFull, grpc.StatusCode.RESOURCE_EXHAUSTED, "the feature store is full; nothing was stored"),
+    (StoreUnavailable, grpc.StatusCode.UNAVAILABLE, "the feature store does not answer; try again"),
+    (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed"),
 )
 
 
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     """The status and the sentence that the caller gets for `error`."""
-    for kind, code in _STATUS:
+    for kind, code in _OWN_WORDS:
         if isinstance(error, kind):
-            return code, str(error) or "the deadline has passed"
+            return code, str(error)
+    for kind, code, sentence in _FIXED_WORDS:
+        if isinstance(error, kind):
+            return code, sentence
     return grpc.StatusCode.INTERNAL, "internal error; the gateway's log has the details under this request id"

@@ -57,7 +57,8 @@ async def _answer(settings: Settings, request_line: str) -> tuple[HTTPStatus, st
 
 
 async def _health(settings: Settings) -> list[str]:
-    async with grpc.aio.insecure_channel(f"{settings.host}:{settings.grpc_port}") as channel:
+    target = f"{settings.host}:{settings.grpc_port}"
+    async with grpc.aio.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         check = HealthStub(channel).Check
         answers: list[str] = []
         for service in (SERVICE, MODEL_SERVICE):

@@ -137,13 +137,15 @@ class Metrics:
         self._requests.add(1, method, code)
         self._duration.of(method).append(duration_s)
 
-    def page(self, version: int, queue_ms: float, page_ms: float, degraded: str | None) -> None:
-        """Counts a page; `degraded` is the reason, None if it is the model's full answer."""
+    def degraded(self, reason: str) -> None:
+        """Counts a page that is not the model's full answer."""
+        self._degraded.add(1, reason)
+
+    def page(self, version: int, queue_ms: float, page_ms: float) -> None:
+        """Counts the model's full answer."""
         label = str(version)
         self._stage.of("queue", label).append(queue_ms / 1000)
         self._stage.of("page", label).append(page_ms / 1000)
-        if degraded:
-            self._degraded.add(1, degraded)
 
     def batch(self, version: int, rows: Sequence[Row], features_ms: float, model_ms: float) -> None:
         """Counts a call of Triton."""

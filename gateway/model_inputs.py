@@ -81,8 +81,12 @@ def _exclude_keys(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[
         asked = row.excluded[:width]
         slots[: len(asked)] = asked
         if not row.include_seen:
-            # The newest seen items; `page` sees to those that do not fit.
-            seen = row.record.keys[max(0, len(row.record.keys) - (width - len(asked))) :]
+            room = width - len(asked)
+            seen = row.record.keys
+            if len(seen) > room:
+                # Each item once, and the newest: `page` sees to those that still do not fit.
+                _, last = np.unique(seen[::-1], return_index=True)
+                seen = seen[::-1][np.sort(last)[:room]]
             slots[len(asked) : len(asked) + len(seen)] = seen
     return keys
 
@@ -92,7 +96,11 @@ def _allowed_categories(rows: Sequence[Row], width: int, catalog: Catalog) -> ND
     for slots, row in zip(allowed, rows, strict=True):
         if row.categories:
             slots[:] = False
-            slots[[catalog.category_index[name] for name in row.categories]] = True
+            # The version may have changed since the names were checked: one that it lacks matches nothing.
+            known = [
+                index for name in row.categories if (index := catalog.category_index.get(name)) is not None
+            ]
+            slots[known] = True
     return allowed
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -78,9 +77,13 @@ def fallback_page(
     """
     refused = _refused(request, record)
     wanted = frozenset(request.categories)
+    # So many that the page is full even if all that is refused stands first: never the whole catalogue.
+    enough = request.limit + len(refused)
+    popular = catalog.popular_in(request.categories, enough) if wanted else catalog.popular[:enough]
+    kept = record.answer.page_keys.tolist() if record.answer is not None else []
     page: list[PageItem] = []
     taken: set[int] = set()
-    for key in _candidates(catalog, record):
+    for key in (*kept, *popular.tolist()):
         if key in refused or key in taken or (item := catalog.get(key)) is None:
             continue
         if wanted and wanted.isdisjoint(item.categories):
@@ -90,12 +93,6 @@ def fallback_page(
         if len(page) == request.limit:
             break
     return page
-
-
-def _candidates(catalog: Catalog, record: UserRecord) -> Iterator[int]:
-    if record.answer is not None:
-        yield from record.answer.page_keys.tolist()
-    yield from map(int, catalog.popular)
 
 
 def _refused(request: PageRequest, record: UserRecord) -> frozenset[int]:

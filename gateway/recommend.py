@@ -97,14 +97,21 @@ class Recommend:
             request: checked against the serving version's catalogue.
             timeout_s: the most that may be spent waiting for the store and the model.
         """
+        began = time.perf_counter()
         try:
-            scored = await self._coalescer.submit(_Asked(request, time.perf_counter()), timeout_s)
-        except ModelUnavailable as error:
-            log.debug("fallback page: %s", error)
-            return await self._without_model(request)
+            scored = await self._coalescer.submit(_Asked(request, began), timeout_s)
         except StoreUnavailable as error:
             log.warning("fallback page: %s", error)
-            return self._fallback(request, Degraded.STORE_UNAVAILABLE)
+            return self._fallback(
+                request, Degraded.STORE_UNAVAILABLE, stages=Stages(features=_ms_since(began))
+            )
+        except ModelUnavailable as error:
+            log.debug("fallback page: %s", error)
+            return await self._without_model(request, Stages(model=_ms_since(began)))
+        except Exception:
+            # A defect of ours, of one request in the batch perhaps: its neighbours get a page all the same.
+            log.exception("fallback page")
+            return await self._without_model(request, Stages(model=_ms_since(began)))
         started = time.perf_counter()
         if scored.keys is None or scored.scores is None:
             page = self._fallback(request, Degraded.COLD_START, scored.record, scored.stages)
@@ -188,12 +195,12 @@ class Recommend:
         except StoreError as error:
             log.warning("answers were not cached: %s", error)
 
-    async def _without_model(self, request: PageRequest) -> Page:
+    async def _without_model(self, request: PageRequest, stages: Stages) -> Page:
         try:
             [record] = await self.store.read([request.user_id])
         except StoreUnavailable:
-            return self._fallback(request, Degraded.STORE_UNAVAILABLE)
-        return self._fallback(request, Degraded.MODEL_UNAVAILABLE, record)
+            return self._fallback(request, Degraded.STORE_UNAVAILABLE, stages=stages)
+        return self._fallback(request, Degraded.MODEL_UNAVAILABLE, record, stages)
 
     def _fallback(
         self,

@@ -89,10 +89,15 @@ class Router:
             metadata = await self._stub.ModelMetadata(
                 triton.ModelMetadataRequest(name=self._name), timeout=_LOOK_TIMEOUT_S
             )
-            version = max((int(v) for v in metadata.versions if int(v) not in self._refused), default=None)
+            ready = {int(version) for version in metadata.versions}
+            self._refused &= ready  # one that goes and comes back is looked at again
+            if self.serving is not None and self.serving.version not in ready:
+                self.lost(f"version {self.serving.version} is no longer in Triton")
+            version = max(ready - self._refused, default=None)
             if version is not None and (self.serving is None or self.serving.version != version):
                 await self._switch_to(version)
         except grpc.aio.AioRpcError as error:
+            self._refused.clear()
             self.lost(error.details() or error.code().name)
         except (RoutingError, ValueError) as error:
             log.error("no version can be served: %s", error)
@@ -115,11 +120,12 @@ class Router:
         try:
             inputs = {tensor.name: _tensor(tensor) for tensor in metadata.inputs}
             _check_fit(inputs, {tensor.name for tensor in metadata.outputs})
-            catalog = self.catalog if version == self.catalog_version else self._open_catalog(version)
         except RoutingError as error:
             self._refused.add(version)
             log.error("version %d is not served: %s", version, error)
             return
+        # A catalogue that cannot be read may be there a moment later: it is tried again with the next look.
+        catalog = self.catalog if version == self.catalog_version else self._open_catalog(version)
         # The old catalogue is not closed here: requests in flight still read it. It goes with them.
         self.catalog, self.catalog_version = catalog, version
         self.serving = ServingVersion(self._name, version, inputs, catalog)

@@ -93,21 +93,27 @@ class Recommender(RecommenderServicer):
     ) -> Response:
         began = time.perf_counter()
         self.in_flight += 1
+        asked_id, request_id = request_id, ""
         try:
-            check_request_id(request_id)
-            request_id = request_id or os.urandom(8).hex()
+            request_id = check_request_id(asked_id) or os.urandom(8).hex()
             remaining_s = context.time_remaining()
             response = await handle(request, request_id, remaining_s or self._default_deadline_s)
+        except asyncio.CancelledError:
+            # The caller has gone, or its deadline has passed.
+            self._metrics.answered(method, grpc.StatusCode.CANCELLED.name, time.perf_counter() - began)
+            raise
         except Exception as error:
             code, sentence = status_of(error)
+            request_id = request_id or os.urandom(8).hex()
             duration_s = time.perf_counter() - began
             self._metrics.answered(method, code.name, duration_s)
             log.log(
                 logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.INFO,
-                sentence,
+                str(error) or sentence,
                 extra=_fields(method, request_id, code.name, duration_s),
                 exc_info=error if code is grpc.StatusCode.INTERNAL else None,
             )
+            # Metadata is ASCII by gRPC's rules.
             await context.abort(
                 code, sentence, (("x-request-id", request_id),) if request_id.isascii() else ()
             )
@@ -124,7 +130,7 @@ class Recommender(RecommenderServicer):
         self, request: pb.RecommendRequest, request_id: str, remaining_s: float
     ) -> pb.RecommendResponse:
         began = time.perf_counter()
-        check_id("user_id", request.user_id)
+        user_id = check_id("user_id", request.user_id)
         check_limit(request.limit)
         categories: tuple[str, ...] = ()
         excluded: tuple[int, ...] = ()
@@ -133,7 +139,7 @@ class Recommender(RecommenderServicer):
             categories, excluded = check_filter(request.filter, self._router.catalog)
             include_seen = request.filter.include_seen
         page = await self._recommend.page(
-            PageRequest(request.user_id, request.limit, categories, excluded, include_seen, request.explain),
+            PageRequest(user_id, request.limit, categories, excluded, include_seen, request.explain),
             min(self._model_timeout_s, remaining_s * _MODEL_SHARE),
         )
         response = pb.RecommendResponse(
@@ -148,22 +154,25 @@ class Recommender(RecommenderServicer):
         response.stages_ms.model = stages.model
         response.stages_ms.page = stages.page
         response.stages_ms.total = (time.perf_counter() - began) * 1000
-        reason = None if page.degraded is Degraded.NO else page.degraded.value
-        self._metrics.page(page.version, stages.queue, stages.page, reason)
-        if reason is not None and page.degraded is not Degraded.COLD_START:
+        if page.degraded is Degraded.NO:
+            self._metrics.page(page.version, stages.queue, stages.page)
+            return response
+        reason = page.degraded.value
+        self._metrics.degraded(reason)
+        if page.degraded is not Degraded.COLD_START:
             log.info("degraded", extra={"request_id": request_id, "reason": reason, "version": page.version})
         return response
 
     async def _similar(
         self, request: pb.SimilarItemsRequest, request_id: str, remaining_s: float
     ) -> pb.SimilarItemsResponse:
-        check_id("item_id", request.item_id)
+        item_id = check_id("item_id", request.item_id)
         check_limit(request.limit)
         catalog = self._router.catalog
         categories, excluded = check_filter(request.filter, catalog)
-        neighbours = catalog.neighbours(item_key(request.item_id))
+        neighbours = catalog.neighbours(item_key(item_id))
         if neighbours is None:
-            raise NotFound(f"item_id: {request.item_id!r} is not in the catalogue of the serving version")
+            raise NotFound(f"item_id: {item_id!r} is not in the catalogue of the serving version")
         refused, wanted = frozenset(excluded), frozenset(categories)
         page = [
             PageItem(item, score)
@@ -198,7 +207,7 @@ class Recommender(RecommenderServicer):
             [record] = await self._store.read([user_id])
             excluded = await self._store.is_excluded(user_id)
         if not (len(record.keys) or record.attributes_json or excluded):
-            raise NotFound(f"user_id: nothing is stored of {user_id!r}")
+            raise NotFound("user_id: nothing is stored of this user")
         response = pb.DescribeUserResponse(
             user_id=user_id, attributes=record.attributes, excluded_from_training=excluded
         )

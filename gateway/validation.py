@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import unicodedata
 from collections.abc import Sequence
 
 from client.riptide.v1 import recommender_pb2 as pb
@@ -24,14 +25,16 @@ _EVENT_TYPES = {int(kind): kind for kind in EventType}
 
 
 def check_id(field: str, value: str) -> str:
-    """`value`, if it is a user or item id.
+    """The normal form (NFC) of `value`, if it is a user or item id.
 
     Raises:
         InvalidRequest: it is empty or longer than 256 UTF-8 bytes.
     """
-    # A string has at most as many characters as bytes: the long ones need not be encoded to be refused.
-    if not value or len(value) > MAX_ID_BYTES or (not value.isascii() and len(value.encode()) > MAX_ID_BYTES):
-        size = len(value.encode())
+    if not value.isascii():
+        # Stores and models know ids in this form, and a few strings grow by it.
+        value = unicodedata.normalize("NFC", value)
+    size = len(value) if value.isascii() else len(value.encode())
+    if not 1 <= size <= MAX_ID_BYTES:
         raise InvalidRequest(field, f"must have 1 to {MAX_ID_BYTES} bytes, not {size}")
     return value
 
@@ -51,8 +54,10 @@ def check_request_id(value: str) -> str:
     """`value`, if it is empty or a usable request id.
 
     Raises:
-        InvalidRequest: longer than 128 bytes.
+        InvalidRequest: longer than 128 bytes, or with line breaks or other characters that do not print.
     """
+    if not value.isprintable():
+        raise InvalidRequest("request_id", "must be printable, without line breaks")
     if len(value) > MAX_REQUEST_ID_BYTES or len(value.encode()) > MAX_REQUEST_ID_BYTES:
         raise InvalidRequest(
             "request_id", f"must have at most {MAX_REQUEST_ID_BYTES} bytes, not {len(value.encode())}"

@@ -34,8 +34,8 @@ _QUIET_LOOKS = 5
 log = logging.getLogger("riptide.gateway.worker")
 
 
-async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains.
+async def serve(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT, then drains; the exit status, 1 if it had to end by itself.
 
     Raises:
         RoutingError: no version is published.
@@ -85,20 +85,25 @@ async def serve(settings: Settings) -> None:
         asyncio.create_task(work)
         for work in (router.look_for_good(), _report_model(status, router), _flush_metrics(metrics))
     ]
-    await stop.wait()
+    stopped = asyncio.create_task(stop.wait())
+    ended, _ = await asyncio.wait([stopped, *beside], return_when=asyncio.FIRST_COMPLETED)
+    for task in ended - {stopped}:
+        # These never end by themselves. Without one of them the worker is blind: its parent starts another.
+        log.critical("a task beside the server failed", exc_info=task.exception())
 
     log.info("draining")
     await status.enter_graceful_shutdown()
     await _until_quiet(servicer, settings.drain_s / 2)
     await server.stop(settings.drain_s / 2)
-    for task in beside:
+    for task in (stopped, *beside):
         task.cancel()
-    await asyncio.gather(*beside, return_exceptions=True)
+    await asyncio.gather(stopped, *beside, return_exceptions=True)
     await recommend.close()
     await store.close()
     await channel.close()
     metrics.flush()
     log.info("drained")
+    return 0 if stopped in ended else 1
 
 
 async def _until_quiet(servicer: Recommender, limit_s: float) -> None:

@@ -187,6 +187,21 @@ async def test_a_forgotten_user_is_gone_and_excluded_for_good(
     assert await store.sample_users(10) == ["v"]
 
 
+async def test_loading_old_events_does_not_bring_a_forgotten_user_back_but_a_new_event_does(
+    store: FeatureStore,
+) -> None:
+    await store.forget("u")
+    loaded = await store.append([click("u", "x", 1), click("v", "x", 1)], leave_out_excluded=True)
+    await store.set_attributes({"u": {"gender": "F"}, "v": {"gender": "F"}})
+    u, v = await store.read(["u", "v"])
+    assert (loaded.recorded, loaded.duplicates) == (1, 0)
+    assert (len(u.keys), u.attributes) == (0, {})
+    assert (len(v.keys), v.attributes) == (1, {"gender": "F"})
+    await store.append([click("u", "y", 2)])
+    [u] = await store.read(["u"])
+    assert len(u.keys) == 1
+
+
 async def test_a_user_begun_anew_does_not_get_an_answer_of_the_old_history(store: FeatureStore) -> None:
     await store.append([click("u", "x", 1)])
     [before] = await store.read(["u"])

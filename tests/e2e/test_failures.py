@@ -67,8 +67,9 @@ async def test_triton_killed_under_load_fails_no_call_and_comes_back(
         victim = deployment.triton
         victim.kill()
         killed = time.monotonic()
-        while not any(when > killed and degraded for when, degraded in answers):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(FULL_AGAIN_S):
+            while not any(when > killed and degraded for when, degraded in answers):
+                await asyncio.sleep(0.01)
         await _until_full(gateway)
         done.set()
     assert failures == []
@@ -96,9 +97,13 @@ async def test_a_triton_that_hangs_costs_callers_a_fallback_page_not_their_deadl
 
 @pytest.fixture
 def second_gateway(deployment: Deployment) -> Iterator[tuple[psutil.Popen, str, int]]:
-    """A gateway of its own with two workers on the same store and Triton."""
+    """A gateway of its own with two workers on the same store and Triton, patient with a slow model."""
     port, http_port = free_ports(2)
-    env = deployment.env | {"RIPTIDE_GRPC_PORT": str(port), "RIPTIDE_HTTP_PORT": str(http_port)}
+    env = deployment.env | {
+        "RIPTIDE_GRPC_PORT": str(port),
+        "RIPTIDE_HTTP_PORT": str(http_port),
+        "RIPTIDE_MODEL_TIMEOUT_MS": "4000",
+    }
     process = psutil.Popen(
         [sys.executable, "-m", "gateway", "--workers", "2"], env=env, stderr=subprocess.PIPE
     )
@@ -115,28 +120,36 @@ async def _serving(target: str) -> grpc.aio.Channel:
 
 
 async def test_sigterm_lets_calls_in_flight_finish_and_ends_with_status_0(
-    second_gateway: tuple[psutil.Popen, str, int],
+    deployment: Deployment, gateway: RecommenderStub, second_gateway: tuple[psutil.Popen, str, int]
 ) -> None:
+    await _until_full(gateway)
     process, target, _ = second_gateway
     channels = [await _serving(target) for _ in range(4)]
     stubs = [RecommenderStub(channel) for channel in channels]
-    calls = [
-        asyncio.ensure_future(
-            stub.Recommend(pb.RecommendRequest(user_id=str(user), limit=10, explain=True), timeout=5)
-        )
-        for user in range(1, 51)
-        for stub in stubs
-    ]
-    # Sent, and at least one of them in the gateway's hands.
-    await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-    process.send_signal(signal.SIGTERM)
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, grpc.aio.AioRpcError):
-            # A call that had not reached the gateway yet may be refused, never half-answered.
-            assert answer.code() is grpc.StatusCode.UNAVAILABLE
-        else:
-            assert len(answer.items) == 10
+    for stub in stubs:
+        await _until_full(stub)
+    hanging = deployment.triton
+    hanging.suspend()
+    try:
+        calls = [
+            asyncio.ensure_future(
+                stub.Recommend(pb.RecommendRequest(user_id=str(user), limit=10), timeout=10)
+            )
+            for user in range(1, 9)
+            for stub in stubs
+        ]
+        # Nothing is answered while Triton hangs, so after this all of them are in the gateway's hands.
+        done, _ = await asyncio.wait(calls, timeout=1)
+        assert not done
+        process.send_signal(signal.SIGTERM)
+        # It waits for them: neither gone nor answered yet.
+        with pytest.raises(psutil.TimeoutExpired):
+            await asyncio.to_thread(process.wait, 0.5)
+    finally:
+        hanging.resume()
+    answers = await asyncio.gather(*calls)
+    assert all(len(answer.items) == 10 for answer in answers)
+    assert any(answer.degraded == pb.DEGRADED_REASON_UNSPECIFIED for answer in answers)
     assert await asyncio.to_thread(process.wait, 30) == 0
     for channel in channels:
         await channel.close()

@@ -230,6 +230,11 @@ async def test_a_bad_event_is_refused_by_name_and_nothing_is_stored(
 
 
 BAD_REQUESTS = [
+    (pb.RecommendRequest(user_id="196", limit=0, request_id="a\nb"), "request_id: must be printable"),
+    (
+        pb.RecommendRequest(user_id="196", limit=10, request_id="x" * 20_000),
+        "request_id: must have at most 128",
+    ),
     (pb.RecommendRequest(user_id="", limit=10), "user_id: must have 1 to 256 bytes, not 0"),
     (pb.RecommendRequest(user_id="x" * 10_000, limit=10), "user_id: must have 1 to 256 bytes, not 10000"),
     (pb.RecommendRequest(user_id="196", limit=0), "limit: must be from 1 to 100, not 0"),

@@ -14,7 +14,7 @@ import pytest
 from features.lmdb_store import LmdbStore
 from features.record import Event
 from features.schema import EventType
-from features.store import StoreFull
+from features.store import StoreFull, StoreUnavailable
 
 CAP = 100_000
 MAP_BYTES = 256 << 20
@@ -133,3 +133,31 @@ async def test_a_full_store_refuses_the_write_and_keeps_what_it_had(tmp_path: Pa
     assert (len(large.keys), len(kept.keys)) == (0, 1)
     await store.append([Event("kept", "y", EventType.CLICK, 2)])
     await store.close()
+
+
+async def test_a_record_of_another_format_reads_as_empty_is_not_overwritten_and_harms_no_neighbour(
+    tmp_path: Path,
+) -> None:
+    store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
+    await store.append([Event("good", "x", EventType.CLICK, 1)])
+    await store.close()
+    with lmdb.open(str(tmp_path), map_size=MAP_BYTES, max_dbs=2) as env:
+        users = env.open_db(b"users")
+        with env.begin(write=True) as txn:
+            txn.put(b"odd", b"a record of another time", db=users)
+    store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
+    odd, good = await store.read(["odd", "good"])
+    assert (len(odd.keys), len(good.keys)) == (0, 1)
+    with pytest.raises(StoreUnavailable, match="a user record"):
+        await store.append([Event("odd", "x", EventType.CLICK, 1)])
+    await store.close()
+    with lmdb.open(str(tmp_path), max_dbs=2) as env, env.begin() as txn:
+        assert txn.get(b"odd", db=env.open_db(b"users", txn)) == b"a record of another time"
+
+
+async def test_only_this_account_can_read_what_users_did(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "store", history_cap=CAP, map_bytes=MAP_BYTES)
+    await store.close()
+    assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
+    for file in (tmp_path / "store").iterdir():
+        assert file.stat().st_mode & 0o077 == 0

@@ -83,8 +83,8 @@ class RecommenderServicer:
 
     def RecordEvents(self, request, context):
         """Stores events. Answers once they are durable; the next Recommend for the user reflects them.
-        All or none: if one event is refused, none is stored. Safe to repeat: an event is identified by
-        (user_id, item_id, type, time), and one that is already stored is counted as a duplicate.
+        All or none: if one event is refused, none is stored. Safe to repeat if times are given: an event is
+        identified by (user_id, item_id, type, time), and one that is already stored is counted as a duplicate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

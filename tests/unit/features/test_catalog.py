@@ -50,6 +50,17 @@ def test_a_catalogue_reads_back_as_it_was_written_and_leaves_no_other_file(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.lmdb"]
 
 
+def test_popular_items_of_categories_are_merged_by_popularity_and_cut(tmp_path: Path) -> None:
+    write(tmp_path / "catalog.lmdb")
+    catalog = Catalog(tmp_path / "catalog.lmdb")
+    third, first = KEYS[2], KEYS[0]
+    assert catalog.popular_in(["x"], 10).tolist() == [first]
+    assert catalog.popular_in(["x", "y"], 10).tolist() == [third, first]
+    assert catalog.popular_in(["y", "x"], 1).tolist() == [third]
+    assert catalog.popular_in(["no such"], 10).tolist() == []
+    catalog.close()
+
+
 def test_two_ids_with_one_key_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         features.catalog, "item_key", lambda item_id: 7 if item_id in "ab" else item_key(item_id)

@@ -16,7 +16,7 @@ from features.record import (
     with_attributes,
     with_events,
 )
-from features.schema import EventType
+from features.schema import EventType, item_key
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 FLOAT32 = st.floats(width=32, allow_nan=False)
@@ -79,18 +79,28 @@ def test_bytes_of_another_format_are_refused() -> None:
         decode(bytes(value))
 
 
+def clicks(*events: tuple[str, int]) -> list[Event]:
+    return [Event("u", item, EventType.CLICK, time) for item, time in events]
+
+
 def test_a_change_of_the_history_changes_the_revision_and_a_repeat_does_not() -> None:
-    event = Event("u", "x", EventType.CLICK, 5)
-    once, _ = with_events(EMPTY_RECORD, [event], 10)
-    twice, new = with_events(once, [event], 10)
-    assert new == 0
-    assert twice is once
-    assert once.revision != EMPTY_RECORD.revision
-    more, _ = with_events(once, [Event("u", "y", EventType.CLICK, 5)], 10)
-    assert more.revision > once.revision
+    once = with_events(EMPTY_RECORD, clicks(("x", 5)), 10)
+    twice = with_events(once.record, clicks(("x", 5)), 10)
+    assert (twice.recorded, twice.duplicates) == (0, 1)
+    assert twice.record is once.record
+    assert once.record.revision != EMPTY_RECORD.revision
+    more = with_events(once.record, clicks(("y", 5)), 10)
+    assert more.record.revision > once.record.revision
 
 
 def test_events_of_one_second_keep_the_order_in_which_they_came() -> None:
-    record, _ = with_events(EMPTY_RECORD, [Event("u", item, EventType.CLICK, 5) for item in "bca"], 10)
-    again, _ = with_events(EMPTY_RECORD, [Event("u", "b", EventType.CLICK, 5)], 10)
-    assert record.keys[0] == again.keys[0]
+    record = with_events(EMPTY_RECORD, clicks(("b", 5), ("c", 5), ("a", 5)), 10).record
+    assert record.keys.tolist() == [item_key(item) for item in "bca"]
+
+
+def test_an_event_too_old_for_a_full_history_changes_nothing_and_is_not_counted() -> None:
+    full = with_events(EMPTY_RECORD, clicks(("a", 10), ("b", 20), ("c", 30)), 2)
+    assert (full.recorded, full.duplicates) == (2, 0)
+    again = with_events(full.record, clicks(("a", 10), ("b", 20)), 2)
+    assert (again.recorded, again.duplicates) == (0, 1)
+    assert again.record is full.record

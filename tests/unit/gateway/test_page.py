@@ -12,7 +12,7 @@ from gateway.page import PageItem, PageRequest, fallback_page, model_page
 
 def seen(*items: str) -> UserRecord:
     events = [Event("u", item, EventType.VIEW, n + 1) for n, item in enumerate(items)]
-    return with_events(EMPTY_RECORD, events, 100)[0]
+    return with_events(EMPTY_RECORD, events, 100).record
 
 
 def ids(page: list[PageItem]) -> list[str]:

@@ -102,7 +102,7 @@ class Path:
 
     def saw(self, user: str, *items: str) -> UserRecord:
         events = [Event(user, item, EventType.VIEW, n + 1) for n, item in enumerate(items)]
-        self.store.records[user] = with_events(EMPTY_RECORD, events, 100)[0]
+        self.store.records[user] = with_events(EMPTY_RECORD, events, 100).record
         return self.store.records[user]
 
     async def page(self, user: str, limit: int = 3, timeout_s: float = 5, **fields: Any) -> Page:
@@ -242,6 +242,29 @@ async def test_a_model_that_hangs_is_not_waited_for_beyond_the_time_given(path: 
     assert time.monotonic() - began < 2
     path.scorer.gate.set()
     await path.recommend.close()
+
+
+async def test_a_defect_of_one_batch_is_answered_with_fallback_pages(path: Path) -> None:
+    path.saw("u", "0")
+    path.scorer.error = KeyError("a defect")
+    page = await path.page("u")
+    assert (ids(page), page.degraded) == (["1", "2", "3"], Degraded.MODEL_UNAVAILABLE)
+
+
+async def test_a_category_that_the_version_lost_meanwhile_matches_nothing_and_fails_nobody(
+    path: Path,
+) -> None:
+    path.saw("u", "1")
+    page = await path.page("u", categories=("gone",))
+    assert page.degraded is Degraded.NO
+    assert not path.scorer.calls[0]["allowed_categories"].any()
+
+
+async def test_an_item_seen_many_times_takes_one_slot_when_slots_are_short(path: Path) -> None:
+    path.saw("u", "0", *(["1"] * 20), "2")
+    await path.page("u")
+    sent = path.scorer.calls[0]["exclude_keys"][0].tolist()
+    assert set(sent) == {0, item_key("0"), item_key("1"), item_key("2")}
 
 
 async def test_a_store_that_fails_gives_popular_items_and_says_so(path: Path) -> None:

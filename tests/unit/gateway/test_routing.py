@@ -28,6 +28,7 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generat
 
     def __init__(self) -> None:
         self.versions: dict[str, tuple[dict[str, tuple[str, int]], list[str]]] = {}
+        self.target = ""
 
     async def ModelMetadata(
         self, request: triton.ModelMetadataRequest, context: grpc.aio.ServicerContext[object, object]
@@ -57,6 +58,7 @@ async def fake() -> AsyncIterator[tuple[FakeTriton, grpc.aio.Channel]]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     channel = triton_channel(f"127.0.0.1:{port}")
+    fake.target = f"127.0.0.1:{port}"
     yield fake, channel
     await channel.close()
     await server.stop(0)
@@ -99,6 +101,38 @@ async def test_the_highest_ready_version_is_served_and_followed(
     await router.look()
     assert router.serving is None
     assert router.catalog_version == 2
+
+
+async def test_a_version_that_has_gone_is_not_served_any_longer_even_if_the_next_one_does_not_fit(
+    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel]
+) -> None:
+    triton_, channel = fake
+    router = Router(settings, channel)
+    triton_.versions = {"1": (INPUTS, OUTPUTS)}
+    await router.look()
+    triton_.versions = {"2": (INPUTS, OUTPUTS[:2])}
+    await router.look()
+    assert router.serving is None
+    # Made right and loaded again, it is looked at again.
+    triton_.versions = {}
+    await router.look()
+    triton_.versions = {"2": (INPUTS, OUTPUTS)}
+    await router.look()
+    assert router.serving is not None
+    assert router.serving.version == 2
+
+
+async def test_triton_is_reached_past_a_proxy_that_is_set_for_the_way_out(
+    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    fake[0].versions = {"1": (INPUTS, OUTPUTS)}
+    channel = triton_channel(fake[0].target)
+    router = Router(settings, channel)
+    await router.look()
+    assert router.serving is not None
+    await channel.close()
 
 
 async def test_a_restarted_triton_is_found_again(

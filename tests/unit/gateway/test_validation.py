@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,7 @@ def test_other_limits_are_refused_by_name_and_bound(limit: int) -> None:
 
 @given(st.text(min_size=1, max_size=300))
 def test_an_id_passes_exactly_if_it_has_at_most_256_bytes(text: str) -> None:
+    text = unicodedata.normalize("NFC", text)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -49,6 +51,19 @@ def test_an_overlong_request_id_is_refused() -> None:
     assert check_request_id("x" * 128)
     with pytest.raises(InvalidRequest, match=r"^request_id: must have at most 128 bytes, not 258"):
         check_request_id("é" * 129)
+
+
+def test_an_id_is_measured_in_the_form_that_is_stored() -> None:
+    # This musical sign becomes three characters, 12 bytes, in its normal form.
+    assert check_id("user_id", "\U0001d160" * 21)
+    with pytest.raises(InvalidRequest, match=r"^user_id: must have 1 to 256 bytes, not 768$"):
+        check_id("user_id", "\U0001d160" * 64)
+    assert check_id("user_id", "e\u0301") == "é"
+
+
+def test_a_request_id_that_would_break_a_log_line_or_a_header_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"^request_id: must be printable"):
+        check_request_id("a\nb")
 
 
 def test_an_unknown_category_is_refused_with_the_ones_there_are(catalog: Catalog) -> None:
