@@ -17,19 +17,17 @@ class ConsoleProgress(Progress):
         self._console = console
         self._bar: Bar | None = None
         self._task = TaskID(0)
-        self._title = ""
-        self._done = self._batches = 0
+        self._done = self._batches = self._number = 0
 
     def started(self, seed: int, split: str, epochs: int) -> None:
         """See `Progress`."""
-        self._title, self._done, self._batches = f"{split}, seed {seed}", 0, 0
+        self._done = self._batches = 0
+        self._console.print(f"training for {split}, seed {seed}: at most {epochs} epochs", highlight=False)
         if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
-            self._bar = Bar(*columns, TimeElapsedColumn(), console=self._console)
-            self._task = self._bar.add_task(f"training {self._title}", total=epochs, figures="")
+            columns = (BarColumn(bar_width=20), TextColumn("{task.fields[figures]}"), TimeElapsedColumn())
+            self._bar = Bar(*columns, console=self._console)
+            self._task = self._bar.add_task("", total=epochs, figures="")
             self._bar.start()
-        else:
-            self._console.print(f"training {self._title}: at most {epochs} epochs", highlight=False)
 
     def batch(self, number: int, loss: float) -> None:
         """See `Progress`."""
@@ -41,14 +39,13 @@ class ConsoleProgress(Progress):
     def epoch(self, epoch: Epoch, best: Epoch) -> None:
         """See `Progress`."""
         self._done, self._batches = epoch.epoch, self._number
-        figures = (
-            f"epoch {epoch.epoch}  loss {epoch.loss:.3f}  validation NDCG@10 {epoch.validation_ndcg:.4f} "
-            f"(best {best.validation_ndcg:.4f} at {best.epoch})"
-        )
+        figures = f"loss {epoch.loss:.3f}, validation NDCG@10 {epoch.validation_ndcg:.4f}"
+        best_so_far = f"best {best.validation_ndcg:.4f}"
         if self._bar is not None:
-            self._bar.update(self._task, completed=epoch.epoch, figures=figures)
+            self._bar.update(self._task, completed=epoch.epoch, figures=f"{figures}, {best_so_far}")
         else:
-            self._console.print(f"{figures}  {epoch.seconds:.1f} s", highlight=False, soft_wrap=True)
+            line = f"epoch {epoch.epoch}: {figures} ({best_so_far} at {best.epoch}), {epoch.seconds:.1f} s"
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def finished(self) -> None:
         """See `Progress`."""

@@ -49,10 +49,18 @@ class ProtocolReport:
 def write_report(
     folder: Path, config: Config, prepared: Prepared, protocols: Sequence[ProtocolReport]
 ) -> None:
-    """Writes metrics.json, report.md, loss.png and validation_ndcg.png, replacing older ones."""
-    _replace(folder / "metrics.json", json.dumps(_metrics(prepared, protocols), indent=1) + "\n")
+    """Writes metrics.json, loss.png and validation_ndcg.png, then report.md, replacing older ones.
+
+    Does nothing if the texts are there as they would be: Matplotlib alone takes longer than all else here.
+    """
+    metrics = json.dumps(_metrics(prepared, protocols), indent=1) + "\n"
+    report = "\n".join(_markdown(config, prepared, protocols)) + "\n"
+    if _holds(folder / "metrics.json", metrics) and _holds(folder / "report.md", report):
+        return
+    (folder / "report.md").unlink(missing_ok=True)  # it stands for all four
+    _replace(folder / "metrics.json", metrics)
     _draw(folder, [result for protocol in protocols for result in protocol.results])
-    _replace(folder / "report.md", "\n".join(_markdown(config, prepared, protocols)) + "\n")
+    _replace(folder / "report.md", report)
 
 
 def print_summary(console: Console, folder: Path, protocols: Sequence[ProtocolReport], cutoff: int) -> None:
@@ -111,7 +119,7 @@ def _markdown(config: Config, prepared: Prepared, protocols: Sequence[ProtocolRe
     yield f"# {config.data.name}: evaluation"
     yield ""
     yield (
-        f"{len(prepared.items):,} items. Transformer of {model.layers} layers × {model.width}, "
+        f"{len(prepared.items):,} items. Transformer of {model.layers} × {model.width} (layers × width), "
         f"{model.heads} heads, {model.history} events of history, dropout {model.dropout}; AdamW, "
         f"learning rate {training.learning_rate}, batches of {training.batch_size} windows, at most "
         f"{training.epochs} epochs, stopped after {training.patience} without a better validation NDCG@10."
@@ -119,8 +127,8 @@ def _markdown(config: Config, prepared: Prepared, protocols: Sequence[ProtocolRe
     yield ""
     yield (
         "Every item of the catalogue is ranked for each user; items that the user had before are masked. "
-        "The weights are those of the epoch with the best validation NDCG@10; the test part was not looked "
-        "at until then. Model and baselines go through the same code. Novelty is the mean self-information "
+        "The weights are those of the epoch with the best validation NDCG@10; the test part has no say in "
+        "that. Model and baselines go through the same code. Novelty is the mean self-information "
         "of the items shown, in bits."
     )
     for protocol in protocols:
@@ -198,6 +206,13 @@ def _draw(folder: Path, results: Sequence[Result]) -> None:
         figure.savefig(draft, dpi=120)
         draft.replace(folder / f"{name}.png")
         pyplot.close(figure)
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _replace(path: Path, text: str) -> None:

@@ -30,8 +30,7 @@ layers = 1
 width = 16
 heads = 2
 history = 8
-exclude_width = 32
-page_size = 20
+exclude_width = 512
 [training]
 epochs = 2
 batch_size = 16
@@ -82,7 +81,7 @@ def test_a_run_leaves_an_export_a_report_and_curves(trained):
         "model.savedmodel", "catalog.lmdb", "golden.npz", "training.json",
     }  # fmt: skip
     description = json.loads((export / "training.json").read_text())
-    assert description["widths"] == {"T": 8, "D": 16, "M": 32, "C": 2, "K": 20}
+    assert description["widths"] == {"T": 8, "D": 16, "M": 512, "C": 2, "K": 31}
     assert description["seed"] == 1
     assert description["parity"] < 1e-4
     metrics = json.loads((runs / "metrics.json").read_text())["protocols"]
@@ -180,7 +179,9 @@ def test_a_run_that_was_killed_goes_on_from_its_last_whole_epoch(shop, tmp_path,
     assert 1 <= len(whole_epochs) < 40
     assert main(command) == 0
     shown = [
-        int(line.split()[1]) for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")
+        int(line.split()[1][:-1])
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("epoch ")
     ]
     assert shown == list(range(len(whole_epochs) + 1, 41))
     curve = json.loads((checkpoint.parent / "result.json").read_text())["curve"]
