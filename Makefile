@@ -1,9 +1,15 @@
 # Riptide. `make` alone lists what there is.
 
-PYTHON ?= python3
-CONFIG ?= training/configs/movielens-small.toml
-SEED   ?= 1
-SEEDS  ?= 1,2,3
+# What the locks can be installed on: TensorFlow and numpy 1.26 (for Triton) have no packages for others.
+FITS := import sys, os, ensurepip, venv; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 12) and os.uname().machine == "x86_64"))
+
+# The first that fits; python3 if none does, so that the reason is said.
+PYTHON  ?= $(shell for each in python3.11 python3.12 python3; do \
+             $$each -c '$(FITS)' 2>/dev/null && { echo $$each; exit; }; done; echo python3)
+CONFIG  ?= training/configs/movielens-small.toml
+SEED    ?= 1
+SEEDS   ?= 1,2,3
+PROFILE ?= cpu
 
 OURS   := .venv
 TRITON := .venv-triton
@@ -52,10 +58,10 @@ format: $(OURS)/.installed ## format the code
 train: $(OURS)/.installed ## train and evaluate one model for each of SEEDS (1,2,3)
 	@$(PY) -m training run --config $(CONFIG) --seeds $(SEEDS)
 
-publish: $(OURS)/.installed ## publish the exported model as the next version
-	@$(PY) -m rollout publish
+publish: $(OURS)/.installed ## publish the newest export, for PROFILE (cpu, gpu); served after the next make up or run
+	@$(PY) -m rollout publish --profile $(PROFILE)
 
-bench: env ## our figures beside floors and peers
+bench: env ## our figures beside floors
 	@$(PY) -m benchmarks
 
 proto: $(OURS)/.installed ## generate the stubs of the contract
@@ -63,13 +69,18 @@ proto: $(OURS)/.installed ## generate the stubs of the contract
 
 # Own environment: the resolver is nothing that Riptide itself needs.
 lock: ## resolve the dependencies again, into the lock files
+	@mkdir -p -m 700 var
 	@test -x var/uv/bin/uv || { $(PYTHON) -m venv var/uv && var/uv/bin/pip install -qq uv; }
 	@var/uv/bin/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --python-version 3.11 --no-emit-index-url \
 	  --no-annotate --extra dev pyproject.toml -o requirements.lock
 	@var/uv/bin/uv pip compile --quiet --custom-compile-command "make lock" --generate-hashes --python-version 3.11 --no-emit-index-url \
 	  --no-annotate inference/triton-environment.in -o requirements-triton.lock
 
-clean: ## end what runs; delete data, models, published versions and caches; keep the environments
+# With a place set, a deletion would either miss what it should or hit what this checkout does not own.
+clean: ## end what runs; delete var/, published versions and caches; keep the environments
+	@for name in RIPTIDE_STATE_DIR RIPTIDE_MODEL_REPOSITORY RIPTIDE_STORE; do \
+	  test -z "$$(printenv $$name)" || { echo "$$name is set, and make clean deletes only what lies in this checkout:" \
+	    "unset it, or delete what it names yourself" >&2; exit 2; }; done
 	@test ! -x $(PY) || $(PY) -m stack down
 	@rm -rf var .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find model_repository -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
@@ -82,10 +93,9 @@ env:
 
 # $(1) environment, $(2) lock, $(3) what it is for
 define install
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
-	  { echo "$(PYTHON) is not Python 3.11 to 3.13: name one that is, for example make PYTHON=python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-	  { echo "$(PYTHON) has no venv module: install it (Debian: python3-venv) or name another with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c '$(FITS)' 2>/dev/null || \
+	  { echo "$(PYTHON) is not Python 3.11 or 3.12 with its venv module (Debian: python3-venv) on x86-64 Linux:" \
+	    "name one that is, for example make PYTHON=python3.11" >&2; exit 1; }
 	@echo "$(1): installing $$(grep -c '==' $(2)) packages ($(3))"
 	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 	@start=$$(date +%s); \

@@ -18,7 +18,9 @@ class Visitors:
 
     def __init__(self, data: Path) -> None:
         """`data` holds `events.parquet` as `python -m training run` prepares it."""
-        user_ids = pyarrow.parquet.read_table(data / "events.parquet", columns=["user_id"]).column(0)
+        # Not read_table: that imports pandas.
+        with pyarrow.parquet.ParquetFile(data / "events.parquet") as file:
+            user_ids = file.read(columns=["user_id"]).column(0)
         counts = pyarrow.compute.value_counts(user_ids).to_pylist()
         counts.sort(key=lambda count: (-count["counts"], count["values"]))
         self.ids: list[str] = [count["values"] for count in counts]

@@ -52,7 +52,8 @@ def connect(address: str) -> RecommenderStub:
     Raises:
         ConnectionError: nothing answers at the address.
     """
-    channel = grpc.insecure_channel(address)
+    # As the client does: `http_proxy` is for the web.
+    channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
     try:
         grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
     except grpc.FutureTimeoutError:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from features.settings import Settings
-from stack.instance import Instance, running
+from stack.instance import Instance, make_private, running
+from stack.logs import set_aside
 
 _POLL_S = 0.1
 # What ending may take: draining, Triton, orphans, each with its own limit.
@@ -27,7 +28,8 @@ def up(settings: Settings, run_arguments: Sequence[str]) -> int:
         print(f"already up: {describe(settings, found)}")
         return 0
     log = settings.state_dir / "log" / "stack.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_private(settings.state_dir)
+    set_aside(log)
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "stack", "run", "--background", *run_arguments],

@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import Self
 
 from stack.errors import StackError
+from stack.logs import NewLines, tail
 
 _TETHER = Path(__file__).with_name("tether.py")
 _PR_SET_CHILD_SUBREAPER = 36
-_TAIL_LINES = 15
-_TAIL_BYTES = 16_384
 
 
 class Child:
     """A Python module that runs as a process and process group of its own."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path | None) -> None:
+    def __init__(
+        self, name: str, process: asyncio.subprocess.Process, log: Path | None, said: NewLines | None
+    ) -> None:
         self.name = name
         self.log = log
         self._process = process
+        self._said = said
 
     @classmethod
     async def start(cls, name: str, module: Sequence[str], *, log: Path | None = None) -> Self:
@@ -37,16 +39,17 @@ class Child:
         Args:
             name: what people call it.
             module: the module and its arguments.
-            log: file for its output, emptied first; None: it writes where this process writes.
+            log: file that its output is appended to; None: it writes where this process writes.
 
         To be called on the main thread: Linux ties a child to the thread that started it.
         """
         command = [sys.executable, "-S", "-E", str(_TETHER), str(os.getpid()), sys.executable, "-m", *module]
         with contextlib.ExitStack() as files:
-            out = None
+            out = said = None
             if log is not None:
                 log.parent.mkdir(parents=True, exist_ok=True)
-                out = files.enter_context(log.open("wb"))
+                out = files.enter_context(log.open("ab"))
+                said = NewLines(log)
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=subprocess.DEVNULL,
@@ -55,7 +58,7 @@ class Child:
                 # Ctrl-C in a terminal reaches a whole process group; the order of ending is decided here.
                 process_group=0,
             )
-        return cls(name, process, log)
+        return cls(name, process, log, said)
 
     async def wait(self) -> int:
         """Its exit status, once it has ended; minus the signal's number if a signal ended it."""
@@ -74,11 +77,8 @@ class Child:
         await self._process.wait()
 
     def has_said(self, beginning: str) -> bool:
-        """Whether a line of its log begins with these words."""
-        if self.log is None:
-            return False
-        with self.log.open(errors="replace") as lines:
-            return any(line.startswith(beginning) for line in lines)
+        """Whether a line that it wrote to its log since the last call begins with these words."""
+        return self._said is not None and any(line.startswith(beginning) for line in self._said.read())
 
     def ended(self, status: int) -> StackError:
         """The error that says so: where its log is, and how it ends."""
@@ -88,13 +88,6 @@ class Child:
             lines[0] += f"; the end of its log, {self.log}:"
             lines += [f"  {line}" for line in tail(self.log)]
         return StackError("\n".join(lines))
-
-
-def tail(log: Path, lines: int = _TAIL_LINES) -> list[str]:
-    """The last lines of a file, however large it is."""
-    with log.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        return file.read().decode(errors="replace").splitlines()[-lines:]
 
 
 def adopt_orphans() -> None:

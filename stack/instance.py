@@ -78,10 +78,15 @@ def announce(state_dir: Path, phase: Phase) -> None:
     temporary.replace(state_dir / "stack.json")
 
 
+def make_private(state_dir: Path) -> None:
+    """Makes the state folder, unless it is there; only its owner can open it: it tells what users did."""
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def only_one(state_dir: Path) -> Iterator[None]:
     """Inside, this process is the stack of the state folder; StackError if another is."""
-    state_dir.mkdir(parents=True, exist_ok=True)
+    make_private(state_dir)
     # Not inherited by children (PEP 446): the lock ends with this process, however it ends.
     lock = os.open(state_dir / "stack.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -17,6 +17,8 @@ _MODEL = "riptide.model"
 
 _POLL_S = 0.1
 _CALL_S = 2.0
+# The gateway is on this machine: a proxy for the web, if the environment names one, does not lead there.
+_CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0)]
 # What the gateway may take after Triton has the model.
 _GATEWAY_S = 15.0
 
@@ -25,7 +27,7 @@ async def until_ready(settings: Settings) -> None:
     """Returns when the gateway serves and says that a model version does; StackError if it takes too long."""
     limit_s = settings.triton_ready_s + _GATEWAY_S
     deadline = time.monotonic() + limit_s
-    async with grpc.aio.insecure_channel(settings.gateway_target) as channel:
+    async with grpc.aio.insecure_channel(settings.gateway_target, options=_CHANNEL_OPTIONS) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while time.monotonic() < deadline:
             if (

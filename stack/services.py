@@ -9,6 +9,7 @@ from typing import TypeVar
 from features.settings import Settings
 from stack.child import Child
 from stack.errors import StackError
+from stack.logs import set_aside
 
 T = TypeVar("T")
 
@@ -19,6 +20,7 @@ _POLL_S = 0.1
 # Beyond what they take themselves to end in good order.
 _GATEWAY_MARGIN_S = 5.0
 _TRITON_GRACE_S = 30.0
+_PROVER_GRACE_S = 2.0
 
 
 class Services:
@@ -27,6 +29,11 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._running: list[tuple[Child, float]] = []
+        logs = settings.state_dir / "log"
+        self._triton_log, self._gateway_log = logs / "inference.log", logs / "gateway.log"
+        # Here and not at each start: a second start, after a publish, goes on in the same files.
+        for log in (self._triton_log, self._gateway_log):
+            set_aside(log)
 
     @property
     def running(self) -> bool:
@@ -35,26 +42,40 @@ class Services:
 
     async def start(self) -> None:
         """Starts Triton, unless an address of one is set, and the gateway. Returns before they are ready."""
-        logs = self._settings.state_dir / "log"
         if self._settings.triton_address is None:
-            triton = await Child.start(_TRITON, ["inference"], log=logs / "inference.log")
+            triton = await Child.start(_TRITON, ["inference"], log=self._triton_log)
             self._running.append((triton, _TRITON_GRACE_S))
-        gateway = await Child.start("the gateway", ["gateway"], log=logs / "gateway.log")
+        gateway = await Child.start("the gateway", ["gateway"], log=self._gateway_log)
         self._running.append((gateway, self._settings.drain_s + _GATEWAY_MARGIN_S))
 
     async def triton_proven(self) -> None:
-        """Returns when Triton's launcher says that the model gave the known answer to a known request.
+        """Returns when it is known that the model gave the known answer to a known request.
 
         Raises:
-            StackError: it does not say so in time.
+            StackError: it did not, or not in time.
         """
-        launchers = [child for child, _ in self._running if child.name == _TRITON]
+        if self._settings.triton_address is not None:
+            await self._prove_once()
+            return
+        (triton,) = (child for child, _ in self._running if child.name == _TRITON)
         try:
             async with asyncio.timeout(self._settings.triton_ready_s):
-                while not all(child.has_said(_PROVEN) for child in launchers):
+                while not triton.has_said(_PROVEN):
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
-            raise StackError(f"Triton has not proven itself; its log is {launchers[0].log}") from error
+            raise StackError(f"Triton has not proven itself; its log is {triton.log}") from error
+
+    async def _prove_once(self) -> None:
+        """Asks a Triton that is not ours: with its address set, the launcher proves it once and ends."""
+        prover = await Child.start(
+            f"the proof of Triton at {self._settings.triton_address}", ["inference"], log=self._triton_log
+        )
+        try:
+            status = await prover.wait()
+        finally:
+            await prover.stop(_PROVER_GRACE_S)
+        if status:
+            raise prover.ended(status)
 
     async def stop(self) -> None:
         """Ends them; returns when they are gone."""

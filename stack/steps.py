@@ -18,22 +18,23 @@ _STEP_GRACE_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to train, and where its data lie once they are prepared."""
+    """What to train, and where its data and its export lie once they are made."""
 
     config: Path
     seed: int
     data: Path
+    export: Path
 
 
 def read_plan(settings: Settings, config: Path, seed: int) -> Plan:
     """The plan for a training configuration; StackError if the file cannot be read."""
     try:
-        name = tomllib.loads(config.read_text())["data"]["name"]
+        name = str(tomllib.loads(config.read_text(encoding="utf-8"))["data"]["name"])
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StackError(f"{config}: cannot be read: {error}", status=2) from error
     except (KeyError, TypeError) as error:
         raise StackError(f"{config}: [data] has no name", status=2) from error
-    return Plan(config, seed, settings.state_dir / "data" / str(name))
+    return Plan(config, seed, settings.state_dir / "data" / name, settings.state_dir / "exports" / name)
 
 
 def newest_version(settings: Settings) -> int | None:
@@ -46,7 +47,8 @@ def newest_version(settings: Settings) -> int | None:
 async def prepare(plan: Plan) -> None:
     """Does what is not done yet. Each step knows by itself; its output goes to the terminal."""
     await _step("training", "training", "run", "--config", str(plan.config), "--seed", str(plan.seed))
-    publish = _step("publishing", "rollout", "publish", "--if-new")
+    # By its name: the newest export may be that of another configuration.
+    publish = _step("publishing", "rollout", "publish", "--if-new", "--export", str(plan.export))
     load = _step("loading users", "features", "backfill", "--data", str(plan.data))
     try:
         async with asyncio.TaskGroup() as both:

@@ -29,7 +29,7 @@ async def welcome(settings: Settings, data: Path, console: Console) -> None:
     """Calls DescribeUser and Recommend for the first user of the data, and prints both answers.
 
     Raises:
-        StackError: a call failed, or the page is not the model's.
+        StackError: a call failed, or the user has a history and the page is not the model's.
     """
     user_id = first_user(data)
     async with Client(settings.gateway_target, timeout_s=_TIMEOUT_S) as client:
@@ -41,8 +41,12 @@ async def welcome(settings: Settings, data: Path, console: Console) -> None:
     for part in (side_by_side(user, page), "", origin_line(page), stages_line(page.stages_ms), ""):
         console.print(part)
     console.print(next_steps(settings, user_id), markup=False, soft_wrap=True)
-    if page.degraded == pb.DEGRADED_REASON_MODEL_UNAVAILABLE:
-        raise StackError("the first page did not come from the model; the gateway's log says why")
+    if page.degraded and user.events:
+        reason = pb.DegradedReason.Name(page.degraded).removeprefix("DEGRADED_REASON_")
+        raise StackError(
+            f"the first page did not come from the model ({reason}); "
+            f"the gateway's log is {settings.state_dir / 'log' / 'gateway.log'}"
+        )
 
 
 def first_user(data: Path) -> str:

@@ -11,7 +11,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from features.schema import EventType
 from training.errors import TrainingError
@@ -26,8 +34,10 @@ class _Table(BaseModel):
 
 
 class FileConfig(_Table):
-    """How one input file is read. The CSV options are ignored for Parquet."""
+    """Which file it is, and how it is read. The CSV options are ignored for Parquet."""
 
+    path: Path | None = None
+    """The file; a relative path starts in this configuration's folder. The command line's goes before it."""
     format: FileFormat = "auto"
     """`auto`: Parquet if the file starts with Parquet's magic bytes, else CSV."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
@@ -38,6 +48,12 @@ class FileConfig(_Table):
     """Python's name of the text encoding. A byte-order mark is skipped in UTF-8."""
     column_names: tuple[ColumnName, ...] = ()
     """Names of all columns, in order, for a CSV file without a header line. Empty: line 1 is the header."""
+
+    @field_validator("path")
+    @classmethod
+    def _beside_the_configuration(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        folder: Path | None = (info.context or {}).get("folder")
+        return path if path is None or folder is None else folder / path
 
     @field_validator("encoding")
     @classmethod
@@ -142,7 +158,7 @@ class DataConfig(_Table):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     """Names the folders of data, runs and exports: letters, digits, `.`, `_`, `-`."""
     source: Literal["files", "movielens-100k"] = "files"
-    """`files`: the files given on the command line. `movielens-100k`: fetched from the package registry."""
+    """`files`: those that `path` or the command line names. `movielens-100k`: from the package registry."""
     min_events_per_user: Annotated[int, Field(ge=1)] = 3
     """Users with fewer events are dropped. Leave-one-out needs three: train, validation, test."""
     unknown_items: Literal["drop", "keep"] = "drop"
@@ -152,6 +168,13 @@ class DataConfig(_Table):
     events: EventsConfig = EventsConfig()
     items: ItemsConfig = ItemsConfig()
     users: UsersConfig = UsersConfig()
+
+    @model_validator(mode="after")
+    def _only_files_have_paths(self) -> DataConfig:
+        named = [kind for kind in ("events", "items", "users") if getattr(self, kind).path is not None]
+        if named and self.source != "files":
+            raise ValueError(f'{named[0]}.path needs source = "files", and the source is "{self.source}"')
+        return self
 
 
 class ModelConfig(_Table):
@@ -166,10 +189,11 @@ class ModelConfig(_Table):
     history: Annotated[int, Field(ge=2, le=4096)] = 50
     """Newest events that the encoder sees (T)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    exclude_width: Annotated[int, Field(ge=1, le=65536)] = 1024
-    """Item keys that one request may exclude (M)."""
-    page_size: Annotated[int, Field(ge=1, le=1000)] = 100
-    """Items that the served graph returns (K); the catalogue's size if that is smaller."""
+    exclude_width: Annotated[int, Field(ge=512, le=65536)] = 1024
+    """Item keys that the served graph can leave out (M). A caller may name 500; seen items take the rest."""
+    page_size: Annotated[int, Field(ge=100, le=1000)] = 100
+    """Items that the served graph returns (K), or the catalogue's size if that is smaller. A caller may ask
+    for 100."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
@@ -227,7 +251,7 @@ def load_config(path: Path) -> Config:
     except tomllib.TOMLDecodeError as exc:
         raise TrainingError(f"configuration {path} is not valid TOML: {exc}") from exc
     try:
-        return Config.model_validate(document)
+        return Config.model_validate(document, context={"folder": path.parent})
     except ValidationError as exc:
         raise TrainingError(_sentence(path, exc)) from exc
 

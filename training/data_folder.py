@@ -7,13 +7,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import duckdb
-import ibis
 
 from training.data_report import DataReport, load_report
-from training.errors import TrainingError
 
 
 @contextmanager
@@ -29,12 +24,13 @@ def exclusive(folder: Path) -> Iterator[None]:
 def replacing(folder: Path) -> Iterator[Path]:
     """A new, empty folder that takes the place of `folder` at the end; after an error, nothing has changed.
 
-    Needs `exclusive`, which is why what a killed process left behind may be removed.
+    Only its owner can open it, since it may tell what users did. Needs `exclusive`, which is why what a
+    killed process left behind may be removed.
     """
     new, old = folder.parent / f".{folder.name}.new", folder.parent / f".{folder.name}.old"
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    new.mkdir()
+    new.mkdir(mode=0o700)
     try:
         yield new
         if folder.exists():
@@ -55,32 +51,3 @@ def reusable_report(folder: Path, fingerprint: str) -> DataReport | None:
     if report.users_file is not None:
         needed.append(folder / "users.parquet")
     return report if report.fingerprint == fingerprint and all(path.is_file() for path in needed) else None
-
-
-@contextmanager
-def duckdb_in(folder: Path, memory_limit_mb: int) -> Iterator[Any]:
-    """An Ibis connection to a DuckDB database in `folder`, which is made, used for spilling, and removed.
-
-    Nothing is fetched from the network, and times without a zone are UTC. Raises `TrainingError` if the
-    memory limit or the disk does not suffice.
-    """
-    folder.mkdir()
-    connection = ibis.duckdb.connect(
-        folder / "work.duckdb",
-        memory_limit=f"{memory_limit_mb}MB",
-        temp_directory=str(folder / "spill"),
-        autoinstall_known_extensions=False,
-    )
-    try:
-        connection.raw_sql("SET TimeZone = 'UTC'")
-        yield connection
-    except duckdb.OutOfMemoryException as exc:
-        raise TrainingError(
-            f"cleaning needs more than data.memory_limit_mb = {memory_limit_mb}, or more disk than there is: "
-            f"{str(exc).splitlines()[0]}"
-        ) from exc
-    except duckdb.IOException as exc:
-        raise TrainingError(f"a file could not be read or written: {str(exc).splitlines()[0]}") from exc
-    finally:
-        connection.disconnect()
-        shutil.rmtree(folder, ignore_errors=True)

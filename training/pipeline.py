@@ -24,15 +24,15 @@ from training.splits import GlobalTime, LeaveOneOut, Split, Stage, global_time
 
 _MEANINGS = {
     "leave-one-out": "The newest event of each user is predicted from all earlier ones; "
-    "the model trained on all but the two newest.",
-    "global time": "What users do after one moment is predicted from what they did before it; nothing later "
-    "than the moment trained the model, of any user.",
+    "training saw all but the two newest.",
+    "global time": "What users do after one moment is predicted from what they did before it; training saw "
+    "nothing later than the moment, of any user.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Files given on the command line; None: the configuration's source has them."""
+    """Files given on the command line; None: the configuration names it, or its source has it."""
 
     events: Path | None = None
     items: Path | None = None
@@ -48,6 +48,8 @@ class Pipeline:
 
     def prepare(self, inputs: Inputs) -> None:
         """Cleans the input files, or finds that this has been done."""
+        # What users did lies below it.
+        self._settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         done = prepare(
             self._config,
             events=inputs.events,

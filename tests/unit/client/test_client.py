@@ -76,6 +76,17 @@ async def test_every_call_carries_a_deadline(gateway: Gateway) -> None:
     assert [round(remaining) for remaining in gateway.remaining_s] == [7, 7, 7, 7, 3]
 
 
+async def test_a_proxy_in_the_environment_is_not_asked(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with Client(gateway.address, timeout_s=7) as client:
+        assert (await client.recommend("u")).request_id == "answered"
+
+
 async def test_a_call_is_repeated_while_the_gateway_is_unavailable(gateway: Gateway) -> None:
     gateway.failures = [grpc.StatusCode.UNAVAILABLE] * 2
     async with Client(gateway.address, timeout_s=20) as client:

@@ -49,6 +49,11 @@ def test_only_one_stack_holds_a_state_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_only_its_owner_can_open_a_state_folder(tmp_path: Path) -> None:
+    with only_one(tmp_path / "var"):
+        assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"pid": 1}', "[]"])
 def test_a_damaged_file_means_that_nothing_runs(tmp_path: Path, text: str) -> None:
     (tmp_path / "stack.json").write_text(text)

@@ -138,6 +138,71 @@ def test_run_prepares_serves_shows_a_page_and_leaves_nothing_behind(home: Home) 
     assert home.processes() == {}
 
 
+@pytest.mark.parametrize("reason", ["DEGRADED_REASON_MODEL_UNAVAILABLE", "DEGRADED_REASON_COLD_START"])
+def test_a_first_page_that_is_not_the_models_ends_the_run(home: Home, reason: str) -> None:
+    status, output = home.call("run", "--config", "tiny.toml", FAKE_DEGRADED=reason)
+    assert status == 1
+    assert f"not come from the model ({reason.removeprefix('DEGRADED_REASON_')})" in output
+    assert home.processes() == {}
+
+
+def test_a_proxy_in_the_environment_is_not_asked(home: Home) -> None:
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+    process = home.run(http_proxy=nobody, grpc_proxy=nobody, no_proxy="", no_grpc_proxy="")
+    read_until(process, "Ctrl-C ends it")
+    process.terminate()
+    process.communicate(timeout=LIMIT_S)
+
+
+def test_a_remote_triton_is_proven_and_none_is_started(home: Home) -> None:
+    process = home.run(RIPTIDE_TRITON_ADDRESS="127.0.0.1:1")
+    read_until(process, "Ctrl-C ends it")
+    assert "triton ready" in (home.folder / "var/log/inference.log").read_text()
+    assert not any("-m inference" in line for line in home.processes().values())
+    process.terminate()
+    process.communicate(timeout=LIMIT_S)
+    assert home.processes() == {}
+
+
+def test_a_remote_triton_with_wrong_answers_is_not_called_ready(home: Home) -> None:
+    status, output = home.call(
+        "run", "--config", "tiny.toml", RIPTIDE_TRITON_ADDRESS="127.0.0.1:1", FAKE_INFERENCE="wrong answers"
+    )
+    assert status == 1
+    assert "Triton at 127.0.0.1:1" in output
+    assert "scores differ by 0.5" in output
+    assert "ready after" not in output
+    assert home.processes() == {}
+
+
+def test_the_log_of_the_run_before_is_kept(home: Home) -> None:
+    assert home.call("run", "--config", "tiny.toml", FAKE_INFERENCE="broken")[0] == 1
+    assert home.up()[0] == 0
+    logs = home.folder / "var/log"
+    assert "cannot find tritonserver" in (logs / "inference.log.1").read_text()
+    assert "cannot find tritonserver" not in (logs / "inference.log").read_text()
+    assert (logs / "gateway.log.1").exists()
+
+
+def test_a_configuration_that_names_its_files_needs_no_more_to_run(home: Home) -> None:
+    """With the real training, of a tiny model; what that exports is published, not the newest export."""
+    shutil.rmtree(home.folder / "training")
+    shop = home.folder / "shop"
+    shop.mkdir()
+    rows = [f"u{user},i{(user + n) % 20},{1_700_000_000 + n}" for user in range(8) for n in range(12)]
+    (shop / "events.csv").write_text("\n".join(["user_id,item_id,time", *rows]) + "\n")
+    (shop / "tiny.toml").write_text(
+        '[data]\nname = "tiny"\nsource = "files"\nevents.path = "events.csv"\n'
+        "[model]\nlayers = 1\nwidth = 8\nheads = 1\nhistory = 8\n[training]\nepochs = 1\n"
+    )
+    process = home.start("run", "--config", "shop/tiny.toml")
+    read_until(process, "Ctrl-C ends it")
+    process.terminate()
+    process.communicate(timeout=LIMIT_S)
+    assert (home.folder / "var/exports/tiny/training.json").exists()
+    assert (home.folder / "publish-words").read_text() == "publish --if-new --export var/exports/tiny"
+
+
 def test_a_killed_stack_takes_its_services_with_it(home: Home) -> None:
     process = home.run()
     read_until(process, "Ctrl-C ends it")
@@ -198,6 +263,7 @@ def test_up_returns_when_ready_and_down_ends_all(home: Home) -> None:
     status, output = home.up()
     assert status == 0
     assert "Aliens" in output
+    assert (home.folder / "var").stat().st_mode & 0o777 == 0o700, "others could read what users did"
     assert f"127.0.0.1:{home.ports['GRPC_PORT']}" in home.status()
     assert home.call("down") == (0, "down\n")
     assert home.ended() == ["gateway", "inference"]

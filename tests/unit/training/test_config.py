@@ -43,6 +43,14 @@ def test_event_types_are_given_by_name_in_any_case(tmp_path: Path) -> None:
     assert events.types == {"bought": EventType.PURCHASE}
 
 
+def test_a_file_is_looked_for_beside_its_configuration(tmp_path: Path) -> None:
+    text = '[data]\nname = "a"\nevents.path = "log/events.csv"\nitems.path = "/there/items.csv"\n'
+    data = load_config(write(tmp_path, text)).data
+    assert data.events.path == tmp_path / "log" / "events.csv"
+    assert data.items.path == Path("/there/items.csv")
+    assert data.users.path is None
+
+
 def test_a_day_is_a_toml_date_and_starts_in_utc(tmp_path: Path) -> None:
     events = load_config(
         write(tmp_path, '[data]\nname = "a"\n[data.events]\nearliest = 2000-01-01\n')
@@ -56,6 +64,10 @@ def test_a_day_is_a_toml_date_and_starts_in_utc(tmp_path: Path) -> None:
     [
         ('[data]\nname = "a"\nminimum = 3\n', ["data.minimum", "not a known key"]),
         ("[model]\nlayers = 2\n", ["data", "missing"]),
+        ('[data]\nname = "a"\nsource = "movielens-100k"\nitems.path = "i.csv"\n', ["items.path", '"files"']),
+        # The contract lets a caller ask for 100 items and exclude 500.
+        ('[data]\nname = "a"\n[model]\npage_size = 99\n', ["model.page_size", "100"]),
+        ('[data]\nname = "a"\n[model]\nexclude_width = 511\n', ["model.exclude_width", "512"]),
         ('[data]\nname = "../a"\n', ["data.name", "'../a'"]),
         ('[data]\nname = "a"\n[model]\nwidth = 65\n', ["model", "multiple of heads"]),
         (

@@ -25,7 +25,11 @@ class Recommender(RecommenderServicer):
     async def Recommend(self, request, context):
         reason = pb.Reason(item_id="i1", title="Alien [1979]")
         item = pb.RecommendedItem(item_id="i2", rank=1, title="Aliens", reason=reason)
-        return pb.RecommendResponse(items=[item], model=pb.ModelVersion(name="recommender", version=1))
+        return pb.RecommendResponse(
+            items=[item],
+            model=pb.ModelVersion(name="recommender", version=1),
+            degraded=os.environ.get("FAKE_DEGRADED"),
+        )
 
 
 async def http(reader, writer):

@@ -1,4 +1,7 @@
-"""Stands for Triton: runs until SIGTERM, with a child that would rather stay; logs when it ends."""
+"""Stands for Triton: runs until SIGTERM, with a child that would rather stay; logs when it ends.
+
+With a remote address: proves it, and ends.
+"""
 
 import os
 import signal
@@ -10,6 +13,12 @@ from pathlib import Path
 if os.environ.get("FAKE_INFERENCE") == "broken":
     print("cannot find tritonserver: set RIPTIDE_TRITONSERVER")
     sys.exit(2)
+if "RIPTIDE_TRITON_ADDRESS" in os.environ:
+    if os.environ.get("FAKE_INFERENCE") == "wrong answers":
+        print("golden request 3: scores differ by 0.5")
+        sys.exit(1)
+    print("triton ready: a stand-in", flush=True)
+    sys.exit(0)
 # Of another session, and ignored by its parent when that ends: what a crashed launcher leaves behind.
 subprocess.Popen(["sleep", "600"], start_new_session=True)
 print("triton ready: a stand-in", flush=True)

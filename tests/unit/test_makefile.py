@@ -1,0 +1,98 @@
+"""What the Makefile refuses, and what it finds by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Runs `-c CODE` as if it were another Python.
+PRETENDER = """#!/bin/sh
+exec {python} -c 'import os, sys, types
+sys.version_info = {version}
+os.uname = lambda: types.SimpleNamespace(machine="{machine}")
+exec(sys.argv[1])' "$2"
+"""
+
+
+def pretend(folder: Path, name: str, version: tuple[int, int], machine: str = "x86_64") -> Path:
+    path = folder / name
+    path.write_text(PRETENDER.format(python=sys.executable, version=(*version, 0), machine=machine))
+    path.chmod(0o755)
+    return path
+
+
+def make(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    plain = {n: v for n, v in os.environ.items() if not n.startswith(("RIPTIDE_", "MAKE", "PYTHON"))}
+    return subprocess.run(
+        ["make", "-f", str(ROOT / "Makefile"), *words],
+        cwd=cwd, env=plain | environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("version", "machine"), [((3, 10), "x86_64"), ((3, 13), "x86_64"), ((3, 11), "aarch64")]
+)
+def test_a_python_that_the_locks_do_not_fit_is_refused_in_one_line(
+    tmp_path: Path, version: tuple[int, int], machine: str
+) -> None:
+    python = pretend(tmp_path, "python-other", version, machine)
+    ours = tmp_path / "environment"
+    done = make(f"PYTHON={python}", f"OURS={ours}", f"{ours}/.installed")
+    assert done.returncode != 0
+    refusal = done.stderr.splitlines()[0]
+    assert str(python) in refusal
+    assert "3.11 or 3.12" in refusal
+    assert "x86-64" in refusal
+    assert not ours.exists()
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        ({"python3": (3, 13), "python3.11": (3, 11)}, "python3.11"),
+        ({"python3": (3, 10), "python3.12": (3, 12)}, "python3.12"),
+        ({"python3": (3, 12)}, "python3"),
+        ({"python3": (3, 13)}, "python3"),
+    ],
+)
+def test_a_python_that_fits_is_found(tmp_path: Path, there: dict[str, tuple[int, int]], found: str) -> None:
+    for name in ("python3", "python3.11", "python3.12"):
+        if name in there:
+            pretend(tmp_path, name, there[name])
+        else:  # hides one of this machine's
+            (tmp_path / name).write_text("#!/bin/sh\nexit 127\n")
+            (tmp_path / name).chmod(0o755)
+    done = make("--eval=which: ; @echo $(PYTHON)", "which", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.stdout.split() == [found]
+
+
+@pytest.mark.parametrize("name", ["RIPTIDE_STATE_DIR", "RIPTIDE_MODEL_REPOSITORY", "RIPTIDE_STORE"])
+def test_clean_deletes_nothing_while_a_place_is_set(tmp_path: Path, name: str) -> None:
+    kept = tmp_path / "var" / "store"
+    kept.mkdir(parents=True)
+    (tmp_path / "model_repository").mkdir()
+    done = make("clean", cwd=tmp_path, **{name: "elsewhere"})
+    assert done.returncode != 0
+    assert name in done.stderr.splitlines()[0]
+    assert kept.exists()
+
+
+def test_clean_deletes_data_and_versions_of_this_checkout(tmp_path: Path) -> None:
+    (tmp_path / "var" / "store").mkdir(parents=True)
+    repository = tmp_path / "model_repository"
+    (repository / "recommender" / "1").mkdir(parents=True)
+    (repository / "README.md").touch()
+    assert make("clean", cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "var").exists()
+    assert [path.name for path in repository.iterdir()] == ["README.md"]
+
+
+def test_a_version_is_published_for_the_profile_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".installed").touch()
+    done = make("--dry-run", f"OURS={tmp_path}", "-o", f"{tmp_path}/.installed", "publish", "PROFILE=gpu")
+    assert "rollout publish --profile gpu" in done.stdout
