@@ -49,7 +49,8 @@ class TensorInfo:
 class SavedModel:
     """A signature of the SavedModel in `folder`, loaded. Safe to call from one thread at a time.
 
-    Thread counts are TensorFlow's: 0 leaves the choice to it. `device_id` is the GPU to run on, None for the
+    Thread counts are TensorFlow's: 0 leaves the choice to it. One inter-op thread is the calling one, which
+    spares a small model the hand-over to another. `device_id` is the GPU to run on, None for the
     CPU.
 
     Raises:
@@ -86,6 +87,14 @@ class SavedModel:
         self.inputs: Mapping[str, TensorInfo] = _infos(found.inputs)
         self.outputs: Mapping[str, TensorInfo] = _infos(found.outputs)
         self._dtypes = {name: np.dtype(info.dtype) for name, info in self.inputs.items()}
+        # The outputs of a signature are those of one function call. A call that is fetched itself is kept
+        # whole, with all its outputs; behind an identity it is cut down to those that were asked for.
+        with graph.as_default():
+            self._fetches = {
+                name: tf.identity(graph.get_tensor_by_name(info.graph_name)).name
+                for name, info in self.outputs.items()
+            }
+        self._one_at_a_time = inter_op_threads == 1
         self._callables: dict[tuple[str, ...], Callable[..., list[NDArray[Any]]]] = {}
 
     def check(self, name: str, array: NDArray[Any]) -> None:
@@ -113,7 +122,9 @@ class SavedModel:
     def _prepare(self, names: tuple[str, ...]) -> Callable[..., list[NDArray[Any]]]:
         options = config_pb2.CallableOptions()
         options.feed.extend(info.graph_name for info in self.inputs.values())
-        options.fetch.extend(self.outputs[name].graph_name for name in names)
+        options.fetch.extend(self._fetches[name] for name in names)
+        if self._one_at_a_time:
+            options.run_options.inter_op_thread_pool = -1  # the calling thread
         if len(self._callables) >= MAX_CALLABLES:
             self._callables.pop(next(iter(self._callables)))
         # The public make_callable goes through Session.run's feed handling and takes three times as long per
