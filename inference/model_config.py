@@ -72,7 +72,8 @@ def build_config(name: str, signature: Signature, profile: Profile) -> model_con
     )
     config.instance_group.add(count=profile.instances, kind=kind)
     # Neither a delay nor a queue policy: with a queue limit or timeout, Triton's batcher prepares no batch
-    # ahead and misses wake-ups, so calls stand still for its 500 ms poll (docs/decisions/triton-queue.md).
+    # ahead and misses wake-ups, so calls stand still for its 500 ms poll
+    # (docs/decisions/0004-no-queue-policy-in-triton.md).
     config.dynamic_batching.SetInParent()
     parameters = {
         "TF_SIGNATURE_DEF": RECOMMEND,
