@@ -71,6 +71,7 @@ def _publish(settings: Settings, arguments: argparse.Namespace) -> None:
         print(f"{folder} is published already, as version {outcome.version}")
         return
     print(f"published {folder} as {settings.model_name} version {outcome.version}")
+    print("it is served from the next start of Triton; a Triton that runs now keeps to what it has loaded")
     if outcome.config_changed:
         print("its configuration differs from the one before: Triton reloads all versions with the next load")
 

@@ -26,6 +26,8 @@ from rollout.manifest import MANIFEST, Manifest, hash_files, read_manifest
 
 CONFIG = "config.pbtxt"
 DRAFT_PREFIX = ".publishing-"
+PENDING_PREFIX = ".config-of-"
+"""With a version's number: the configuration that is to be in force as soon as that version is there."""
 PUBLISHED_FILES = tuple(name for name in FILES if name != "training.json")
 
 
@@ -59,6 +61,7 @@ def publish(
     model_folder.mkdir(parents=True, exist_ok=True)
     with _alone(model_folder):
         _remove_drafts(model_folder)
+        _finish_interrupted(model_folder)
         if if_new and (newest := _newest_with(model_folder, _published_hashes(export))) is not None:
             return Published(newest, model_folder / str(newest), fresh=False, config_changed=False)
         ledger.choose(model_folder, version)  # refuse a taken number before the long part
@@ -141,11 +144,12 @@ def _commit(
         _write_warmup(model_folder, tried, export)
     ledger.record(model_folder, version)
     target = model_folder / str(version)
+    if write_config:
+        write_atomically(model_folder / f"{PENDING_PREFIX}{version}", to_text(config).encode())
     draft.rename(target)
     sync(model_folder)
     try:
-        if write_config:
-            write_atomically(model_folder / CONFIG, to_text(config).encode())
+        _finish_interrupted(model_folder)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
@@ -177,6 +181,20 @@ def _newest_with(model_folder: Path, hashes: dict[str, str]) -> int | None:
         return None
     manifest = read_manifest(model_folder / str(present[-1]))
     return present[-1] if manifest is not None and manifest.files == hashes else None
+
+
+def _finish_interrupted(model_folder: Path) -> None:
+    """Put the configuration of a version that has appeared in force; forget that of one that never did.
+
+    A version and its configuration cannot appear in one step. A publish that was killed between the two
+    leaves the second step to the next one.
+    """
+    for pending in model_folder.glob(f"{PENDING_PREFIX}*"):
+        if (model_folder / pending.name.removeprefix(PENDING_PREFIX)).is_dir():
+            pending.replace(model_folder / CONFIG)
+        else:
+            pending.unlink()
+        sync(model_folder)
 
 
 def _remove_drafts(model_folder: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from inference.model_config import from_text
 from rollout.errors import BadExport, PreflightFailed, RolloutError, VersionTaken
 from rollout.manifest import read_manifest
 from rollout.publish import publish
-from tests.integration.conftest import settings_below
+from tests.integration.conftest import ROOT, settings_below
 
 
 def versions(settings: Settings) -> list[str]:
@@ -55,6 +58,36 @@ def test_numbers_only_go_up_and_the_same_export_is_published_once(
     assert (second.version, second.config_changed) == (4, False)
     assert not leftover.exists()
     assert (second.folder / "golden.npz").stat().st_mtime > old + 1
+
+
+KILLED_PUBLISH = """
+import os, signal, sys
+from pathlib import Path
+from features.settings import Settings
+from inference.environment import probe
+from rollout import publish
+settings = Settings(state_dir=Path(sys.argv[1]), model_repository=Path(sys.argv[2]))
+rename = Path.rename
+def rename_and_die(self, target):
+    rename(self, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = rename_and_die
+publish.publish(settings, probe(settings.triton_python), Path(sys.argv[3]), profile="gpu")
+"""
+
+
+def test_a_publish_killed_when_its_version_has_appeared_is_finished_by_the_next(
+    export: Path, interpreter: Interpreter, tmp_path: Path
+) -> None:
+    settings = settings_below(tmp_path)
+    publish(settings, interpreter, export)
+    arguments = [settings.state_dir, settings.model_repository, export]
+    killed = subprocess.run([sys.executable, "-c", KILLED_PUBLISH, *arguments], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert versions(settings) == ["1", "2"]
+    assert publish(settings, interpreter, export, if_new=True).version == 2
+    config = from_text((settings.model_repository / settings.model_name / "config.pbtxt").read_text())
+    assert config.instance_group[0].kind == config.instance_group[0].KIND_GPU
 
 
 def spoil_scores(export: Path) -> None:
