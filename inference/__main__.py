@@ -37,6 +37,9 @@ def main() -> int:
     except TritonError as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"Triton could not be started: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

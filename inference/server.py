@@ -13,7 +13,7 @@ from collections import deque
 from pathlib import Path
 
 from features.settings import PREFIX, Settings
-from inference.access import ADMIN_KEY, admin_token
+from inference.access import ADMIN_KEY, admin_token, launcher_folder
 from inference.environment import Interpreter, Triton
 from inference.errors import PortInUse
 from inference.guardian import SHARED_MEMORY, remove_regions
@@ -24,8 +24,20 @@ GRACE_S = 10.0
 MAX_LINE = 1 << 20
 LOG_LINE = re.compile(r'^([IWEF])\d{4} [\d:.]+ +\d+ [^\]]*\] ?"?(.*?)"?$')
 LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
-ORDINARY_WITHOUT_GPU = ("CUDA", "CudaDriver", "NVML", "DCGM")
-"""Words of complaints that every start on a machine without a GPU makes."""
+ORDINARY_WITHOUT_GPU = frozenset(
+    {
+        "Unable to allocate pinned system memory, pinned memory pool will not be available: "
+        "CUDA driver version is insufficient for CUDA runtime version",
+        "Unable to allocate pinned system memory, pinned memory pool will not be available: "
+        "no CUDA-capable device is detected",
+        "CUDA memory pool disabled",
+        "CudaDriverHelper has not been initialized.",
+        "Error: Failed to initialize NVML",
+        "DCGM unable to start: DCGM initialization error",
+    }
+)
+"""What every start on a machine without a GPU says. Whole sentences, as others with the same words tell of
+trouble."""
 
 log = logging.getLogger("riptide.triton")
 
@@ -170,7 +182,7 @@ class TritonServer:
         """Hand one line of Triton's log to ours, at its level."""
         match = LOG_LINE.match(line)
         level, text = (LEVELS[match[1]], match[2]) if match else (logging.INFO, line)
-        if any(word in text for word in ORDINARY_WITHOUT_GPU):
+        if text in ORDINARY_WITHOUT_GPU:
             level = min(level, logging.DEBUG)
         elif line.startswith("error: "):
             level = logging.ERROR
@@ -184,7 +196,7 @@ class TritonServer:
 
 def pid_file(settings: Settings) -> Path:
     """Where the process id of the running `tritonserver` stands."""
-    return settings.state_dir / "triton" / "tritonserver.pid"
+    return launcher_folder(settings) / "tritonserver.pid"
 
 
 def remove_stale_regions() -> None:

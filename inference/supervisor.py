@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from features.settings import PREFIX, Settings
+from inference.access import launcher_folder
 from inference.backend_folder import write_backend_folder
 from inference.environment import find_triton
 from inference.errors import ModelNotReady, NothingPublished, TritonError, TritonExited
@@ -29,9 +30,10 @@ async def supervise(settings: Settings, stop: asyncio.Event, announce: Callable[
     """Run Triton until `stop` is set; `announce` is called each time that it is ready and proven.
 
     Raises:
-        TritonError: it could not be brought up the first time. Once it has been ready, every failure is
-        logged and
-            tried again.
+        TritonError: it could not be brought up the first time.
+        OSError: likewise, and the machine was why: no process, no space, no permission.
+
+    Once it has been ready, both are logged, and it is started again.
     """
     config = settings.model_repository / settings.model_name / "config.pbtxt"
     if not config.is_file():
@@ -40,14 +42,15 @@ async def supervise(settings: Settings, stop: asyncio.Event, announce: Callable[
         )
     check_ports(settings)
     triton = find_triton(settings)
-    backends = write_backend_folder(triton, settings.state_dir / "triton" / "backends")
+    backends = write_backend_folder(triton, launcher_folder(settings) / "backends")
     pause_s = FIRST_PAUSE_S
     attempt, ever_ready = 0, False
     while not stop.is_set():
         attempt += 1
         started = time.monotonic()
-        server = await TritonServer.start(settings, triton, backends, attempt=attempt)
+        server = None
         try:
+            server = await TritonServer.start(settings, triton, backends, attempt=attempt)
             proof = await _unless(stop, server, _prove(settings))
             if proof is None:
                 return
@@ -56,14 +59,15 @@ async def supervise(settings: Settings, stop: asyncio.Event, announce: Callable[
             announce(proof)
             await _unless(stop, server, stop.wait())
             return
-        except TritonError as error:
+        except (TritonError, OSError) as error:
             if not ever_ready:
                 raise
             if time.monotonic() - started > STABLE_S:
                 pause_s = FIRST_PAUSE_S
             log.error("%s; starting it again in %.1f s", error, pause_s)
         finally:
-            await server.stop()
+            if server is not None:
+                await server.stop()
         await _pause(stop, pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 

@@ -53,7 +53,8 @@ class Deployment:
     @property
     def triton(self) -> psutil.Process:
         """The running `tritonserver`."""
-        return psutil.Process(int((self.folder / "var" / "triton" / "tritonserver.pid").read_text()))
+        launcher = self.folder / "var" / "triton" / str(self.port("triton_grpc"))
+        return psutil.Process(int((launcher / "tritonserver.pid").read_text()))
 
     @property
     def processes(self) -> list[str]:

@@ -17,6 +17,7 @@ import pytest
 
 from features.settings import Settings
 from inference.environment import Interpreter, probe
+from inference.server import pid_file
 from rollout.publish import publish
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ class Launcher:
     @property
     def server_pid(self) -> int:
         """Process id of the tritonserver that runs now."""
-        return int((self.settings.state_dir / "triton" / "tritonserver.pid").read_text())
+        return int(pid_file(self.settings).read_text())
 
     @property
     def times_ready(self) -> int:

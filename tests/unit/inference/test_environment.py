@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from features.settings import Settings
+from inference.access import launcher_folder
 from inference.backend_folder import write_backend_folder
 from inference.environment import Interpreter, Triton, check_interpreter, find_triton, probe
 from inference.errors import TritonNotFound, UnfitEnvironment
@@ -105,4 +106,4 @@ def test_the_token_is_private_and_stays_the_same(tmp_path: Path) -> None:
     triton = Triton(Path("tritonserver"), FIT, None)
     first, second = (command(settings, triton, tmp_path, "prefix_") for _ in range(2))
     assert first == second
-    assert (tmp_path / "triton" / "admin_token").stat().st_mode & 0o077 == 0
+    assert (launcher_folder(settings) / "admin_token").stat().st_mode & 0o077 == 0
