@@ -15,7 +15,6 @@ from stack.ports import check_ports
 from stack.readiness import until_ready
 from stack.services import Services
 from stack.steps import Plan, newest_version, prepare
-from stack.welcome import welcome
 
 _ORPHANS_GRACE_S = 10.0
 
@@ -64,6 +63,9 @@ async def _serve(settings: Settings, plan: Plan, console: Console, how_to_end: s
         if version is not None:
             # Triton takes seconds to load a model: let it, while the steps find that there is nothing to do.
             await services.start()
+        # Not above: it needs Arrow, and Triton need not wait for that.
+        from stack.welcome import welcome
+
         await services.beside(prepare(plan))
         if newest_version(settings) != version:
             await services.stop()
