@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -234,12 +235,17 @@ class Recommender(RecommenderServicer):
         return self._router.catalog.get(key) or CatalogItem(f"key:{key}", "(no longer in the catalogue)", ())
 
 
+@lru_cache(maxsize=100_000)
+def _template(item: CatalogItem) -> pb.RecommendedItem:
+    """The part of a page's line that is the same on every page: copying it is faster than filling it anew."""
+    return pb.RecommendedItem(item_id=item.item_id, title=item.title, categories=item.categories)
+
+
 def _fill(items: Any, page: Sequence[PageItem]) -> None:
-    for rank, line in enumerate(page, 1):
-        item = line.item
-        filled = items.add(
-            item_id=item.item_id, score=line.score, rank=rank, title=item.title, categories=item.categories
-        )
+    items.extend([_template(line.item) for line in page])
+    for rank, (filled, line) in enumerate(zip(items, page, strict=True), 1):
+        filled.score = line.score
+        filled.rank = rank
         if line.reason is not None:
             filled.reason.item_id = line.reason.item_id
             filled.reason.title = line.reason.title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -77,6 +78,9 @@ async def serve(settings: Settings) -> int:
     server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
 
     await router.look()
+    # What is there now stays: the garbage collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     await server.start()
     for name in ("", SERVICE):
         await status.set(name, health_pb2.HealthCheckResponse.SERVING)
