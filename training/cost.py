@@ -57,9 +57,9 @@ def print_costs(console: Console, costs: Sequence[Cost]) -> None:
 def _costs(signature: Any, real: dict[str, NDArray[Any]]) -> Iterator[Cost]:
     unfiltered = {**real, "allowed_categories": np.ones_like(real["allowed_categories"])}
     kinds = (
-        ("vectors fresh", _PAGE, 1, unfiltered),
-        ("vectors fresh, some filtered", _PAGE, 1, real),
-        ("vectors fresh, with reasons", (*_PAGE, "reason_keys"), 1, unfiltered),
+        ("fresh", _PAGE, 1, unfiltered),
+        ("fresh, filtered", _PAGE, 1, real),
+        ("fresh, reasons", (*_PAGE, "reason_keys"), 1, unfiltered),
         ("nothing fresh", _PAGE, 0, unfiltered),
     )
     for name, outputs, fresh, arrays in kinds:

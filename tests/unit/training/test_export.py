@@ -167,7 +167,7 @@ def test_the_global_split_trains_a_model_of_its_own_when_asked(trained, tmp_path
 
 def test_a_run_that_was_killed_goes_on_from_its_last_whole_epoch(shop, tmp_path, monkeypatch_module, capsys):
     config = tmp_path / "long.toml"
-    config.write_text(CONFIG.replace("epochs = 2", "epochs = 40\npatience = 40"), encoding="utf-8")
+    config.write_text(CONFIG.replace("epochs = 2", "epochs = 12\npatience = 12"), encoding="utf-8")
     command = [*arguments(shop, "train"), "--config", str(config), "--state-dir", str(tmp_path / "var")]
     checkpoint = tmp_path / "var/runs/shop/seed-1/checkpoint.npz"
     with subprocess.Popen([sys.executable, "-m", "training", *command], stdout=subprocess.PIPE) as killed:
@@ -176,14 +176,14 @@ def test_a_run_that_was_killed_goes_on_from_its_last_whole_epoch(shop, tmp_path,
         finally:
             killed.kill()
     whole_epochs = load_state(checkpoint).curve
-    assert 1 <= len(whole_epochs) < 40
+    assert 1 <= len(whole_epochs) < 12
     assert main(command) == 0
     shown = [
         int(line.split()[1][:-1])
         for line in capsys.readouterr().out.splitlines()
         if line.startswith("epoch ")
     ]
-    assert shown == list(range(len(whole_epochs) + 1, 41))
+    assert shown == list(range(len(whole_epochs) + 1, 13))
     curve = json.loads((checkpoint.parent / "result.json").read_text())["curve"]
     assert curve[: len(whole_epochs)] == [dataclasses.asdict(epoch) for epoch in whole_epochs]
 

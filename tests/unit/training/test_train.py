@@ -57,10 +57,10 @@ class Interrupted(Progress):
 @pytest.mark.parametrize("sampled", [False, True])
 def test_a_certain_order_is_learnt(cycles, tmp_path: Path, sampled):
     limits = {"sampled_softmax_threshold": 10, "sampled_negatives": 32} if sampled else {}
-    training = trainer(cycles, epochs=25, patience=25, **limits)
+    training = trainer(cycles, epochs=15, patience=15, **limits)
     state = training.run(tmp_path / "c.npz", nothing, nothing)
     assert state.curve[0].loss > 2 * state.curve[-1].loss
-    assert state.best_epoch.validation_ndcg > 0.95
+    assert state.best_epoch.validation_ndcg > 0.9
 
 
 def test_the_model_is_left_with_the_weights_of_the_best_epoch(cycles, tmp_path: Path):
