@@ -129,8 +129,8 @@ async def test_concurrent_requests_share_one_read_and_one_call_of_the_model(path
         path.saw(f"u{n}", "1")
     path.scorer.gate.clear()
     first = asyncio.create_task(path.page("u0"))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    while not path.scorer.calls:
+        await asyncio.sleep(0)
     others = [asyncio.create_task(path.page(f"u{n}")) for n in range(1, 8)]
     await asyncio.sleep(0)
     path.scorer.gate.set()
