@@ -32,7 +32,7 @@ wheel = find_spec("pytriton")
 print(json.dumps({
     "python": "%d.%d" % sys.version_info[:2],
     "shared": bool(sysconfig.get_config_var("Py_ENABLE_SHARED")),
-    "library_folder": sysconfig.get_config_var("LIBDIR"),
+    "libpython_folder": sysconfig.get_config_var("LIBDIR"),
     "site_packages": sysconfig.get_path("purelib"),
     "numpy": of("numpy"),
     "tensorflow": of("tensorflow") or of("tensorflow-cpu"),
@@ -50,7 +50,7 @@ class Interpreter:
     executable: Path
     python: str
     shared: bool
-    library_folder: str
+    libpython_folder: str
     site_packages: str
     numpy: str | None
     tensorflow: str | None
@@ -72,14 +72,14 @@ class Triton:
     backends: Path | None
 
     @property
-    def library_path(self) -> list[str]:
+    def loader_path(self) -> list[str]:
         """Folders for `LD_LIBRARY_PATH`: the interpreter's own library first, or the stub picks up another
         one.
         """
         if self.interpreter is None or self.interpreter.wheel_folder is None:
             return []
         libraries = Path(self.interpreter.wheel_folder).parent / "nvidia_pytriton.libs"
-        return [self.interpreter.library_folder, str(libraries)]
+        return [self.interpreter.libpython_folder, str(libraries)]
 
 
 def probe(executable: Path) -> Interpreter:
@@ -169,7 +169,7 @@ def _named_program(settings: Settings) -> Path | None:
 
 def _check_program(triton: Triton) -> None:
     """Start the program far enough to see that its libraries load; `--help` makes it exit at once."""
-    environment = os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(triton.library_path)}
+    environment = os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(triton.loader_path)}
     try:
         answer = subprocess.run(
             [triton.program, "--help"],

@@ -102,7 +102,7 @@ def environment(triton: Triton) -> dict[str, str]:
         return interpreter_environment(None)
     variables = interpreter_environment(triton.interpreter)
     inherited = [path for path in (variables.get("LD_LIBRARY_PATH"),) if path]
-    variables["LD_LIBRARY_PATH"] = os.pathsep.join([*triton.library_path, *inherited])
+    variables["LD_LIBRARY_PATH"] = os.pathsep.join([*triton.loader_path, *inherited])
     return variables
 
 
