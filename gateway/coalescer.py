@@ -88,11 +88,14 @@ class Coalescer(Generic[Asked, Answer]):
             timer.cancel()
 
     async def close(self) -> None:
-        """Waits for the batches in flight."""
-        while self._running:
-            await asyncio.wait(self._running)
+        """Waits for the batches in flight, and for the one that gathers."""
+        while self._running or self._gathering:
+            if self._running:
+                await asyncio.wait(self._running)
+            await asyncio.sleep(0)
 
     def _gather(self) -> None:
+        """Begins to gather the next batch, if there is anything to gather and none is under way."""
         if not self._gathering and self._waiting and not self._running:
             self._gathering = True
             asyncio.get_running_loop().call_soon(self._turn, 0, 0)

@@ -28,6 +28,12 @@ FILLABLE_INPUTS: dict[str, str] = {
 }
 """The inputs this gateway can fill, with Triton's name of their type."""
 
+FREE_WIDTH_INPUTS = frozenset({"exclude_keys"})
+"""Those that are as wide as a call needs; the others have the width of the version's metadata."""
+
+_WIDTH_STEP = 64
+"""Free widths are multiples of this: Triton joins calls of several workers only if they are equally wide."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -76,18 +82,15 @@ def _user_vector_fresh(rows: Sequence[Row], width: int, catalog: Catalog) -> NDA
 
 
 def _exclude_keys(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
-    keys = np.zeros((len(rows), width), np.int64)
+    sizes = [len(row.excluded) + (0 if row.include_seen else len(row.record.keys)) for row in rows]
+    steps = -(-max(sizes) // _WIDTH_STEP)
+    keys = np.zeros((len(rows), max(1, steps) * _WIDTH_STEP), np.int64)
     for slots, row in zip(keys, rows, strict=True):
-        asked = row.excluded[:width]
-        slots[: len(asked)] = asked
+        asked = len(row.excluded)
+        if asked:
+            slots[:asked] = row.excluded
         if not row.include_seen:
-            room = width - len(asked)
-            seen = row.record.keys
-            if len(seen) > room:
-                # Each item once, and the newest: `page` sees to those that still do not fit.
-                _, last = np.unique(seen[::-1], return_index=True)
-                seen = seen[::-1][np.sort(last)[:room]]
-            slots[len(asked) : len(asked) + len(seen)] = seen
+            slots[asked : asked + len(row.record.keys)] = row.record.keys
     return keys
 
 

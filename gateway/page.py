@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -40,32 +41,21 @@ class PageItem(NamedTuple):
 
 
 def model_page(
-    request: PageRequest,
     catalog: Catalog,
-    record: UserRecord,
     keys: NDArray[np.int64],
     scores: NDArray[np.float32],
     reason_keys: NDArray[np.int64] | None,
-    exclude_width: int,
 ) -> list[PageItem]:
-    """The first `limit` items that the model answered; it has filtered them already.
+    """The lines of the items that the model answered; it has filtered them.
 
-    Only if a user has more seen and excluded items than the model takes (`exclude_width`) is anything left to
-    filter here. `keys`, `scores` and `reason_keys` are `[K]`, best first.
+    `keys`, `scores` and `reason_keys` are `[limit]`, best first; 0 is an empty slot, and no catalogue has it.
     """
-    refused: frozenset[int] = frozenset()
-    looked_at = request.limit
-    if len(request.excluded) + (0 if request.include_seen else len(record.keys)) > exclude_width:
-        refused, looked_at = _refused(request, record), len(keys)
-    page: list[PageItem] = []
-    for place, (key, score) in enumerate(
-        zip(keys[:looked_at].tolist(), scores[:looked_at].tolist(), strict=True)
-    ):
-        # Key 0 is an empty slot, and no catalogue has it.
-        if key and key not in refused and (item := catalog.get(key)) is not None:
-            reason = catalog.get(int(reason_keys[place])) if reason_keys is not None else None
-            page.append(PageItem(item, score, reason))
-    return page[: request.limit]
+    reasons = reason_keys.tolist() if reason_keys is not None else repeat(0)
+    return [
+        PageItem(item, score, catalog.get(reason) if reason else None)
+        for key, score, reason in zip(keys.tolist(), scores.tolist(), reasons, strict=False)
+        if (item := catalog.get(key)) is not None
+    ]
 
 
 def fallback_page(

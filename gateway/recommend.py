@@ -116,14 +116,12 @@ class Recommend:
         if scored.keys is None or scored.scores is None:
             page = self._fallback(request, Degraded.COLD_START, scored.record, scored.stages)
         else:
+            limit, reasons = request.limit, scored.reason_keys
             items = model_page(
-                request,
                 scored.version.catalog,
-                scored.record,
-                scored.keys,
-                scored.scores,
-                scored.reason_keys,
-                scored.version.inputs["exclude_keys"].width if "exclude_keys" in scored.version.inputs else 0,
+                scored.keys[:limit],
+                scored.scores[:limit],
+                reasons[:limit] if reasons is not None else None,
             )
             page = Page(items, scored.version.version, Degraded.NO, scored.stages)
         page.stages.page = _ms_since(started)

@@ -17,7 +17,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from features.catalog import Catalog, CatalogError
 from features.settings import Settings
-from gateway.model_inputs import FILLABLE_INPUTS
+from gateway.model_inputs import FILLABLE_INPUTS, FREE_WIDTH_INPUTS
 
 _LOOK_INTERVAL_S = 0.25
 _LOOK_TIMEOUT_S = 2.0
@@ -36,7 +36,7 @@ class Tensor:
 
     datatype: str
     width: int
-    """Values per row."""
+    """Values per row; 0: as many as the widest row of a call needs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,6 +141,10 @@ class Router:
 def _tensor(tensor: triton.ModelMetadataResponse.TensorMetadata) -> Tensor:
     shape = list(tensor.shape)
     # With batching Triton lists the batch dimension as -1, first.
+    if tensor.name in FREE_WIDTH_INPUTS:
+        if shape != [-1, -1]:
+            raise RoutingError(f"tensor {tensor.name!r} must have the shape [-1, -1], not {shape}")
+        return Tensor(tensor.datatype, 0)
     if len(shape) != 2 or shape[0] != -1 or shape[1] < 1:
         raise RoutingError(f"tensor {tensor.name!r} must have the shape [-1, N], not {shape}")
     return Tensor(tensor.datatype, shape[1])

@@ -7,7 +7,6 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -235,10 +234,21 @@ class Recommender(RecommenderServicer):
         return self._router.catalog.get(key) or CatalogItem(f"key:{key}", "(no longer in the catalogue)", ())
 
 
-@lru_cache(maxsize=100_000)
+_TEMPLATES: dict[str, tuple[CatalogItem, pb.RecommendedItem]] = {}
+_MOST_TEMPLATES = 100_000
+
+
 def _template(item: CatalogItem) -> pb.RecommendedItem:
     """The part of a page's line that is the same on every page: copying it is faster than filling it anew."""
-    return pb.RecommendedItem(item_id=item.item_id, title=item.title, categories=item.categories)
+    known = _TEMPLATES.get(item.item_id)
+    # By identity: two versions may show an item differently, and comparing it whole would cost what is saved.
+    if known is not None and known[0] is item:
+        return known[1]
+    if len(_TEMPLATES) >= _MOST_TEMPLATES:
+        _TEMPLATES.clear()
+    template = pb.RecommendedItem(item_id=item.item_id, title=item.title, categories=item.categories)
+    _TEMPLATES[item.item_id] = (item, template)
+    return template
 
 
 def _fill(items: Any, page: Sequence[PageItem]) -> None:

@@ -11,11 +11,14 @@ from google.protobuf import text_format
 from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2
 
-from inference.signature import RECOMMEND, Signature, Tensor
+from inference.signature import OUTPUT_SETS, RECOMMEND, Signature, Tensor
 
 MAX_BATCH = 64
 WARM_BATCHES = (1, 8, 32, 64)
 """Batch sizes run before a version counts as ready; the first run of a shape is slow."""
+
+WARM_WIDTH = 64
+"""Width that an input of free width is warmed with."""
 
 TRITON_TYPES = {
     "int64": model_config_pb2.TYPE_INT64,
@@ -49,7 +52,12 @@ def warmup_file(tensor: Tensor) -> str:
 
     The width is part of it, so that files for new widths never replace those of a configuration in use.
     """
-    return f"{tensor.name}_{tensor.dims[0]}.raw"
+    return f"{tensor.name}_{_warm_width(tensor)}.raw"
+
+
+def _warm_width(tensor: Tensor) -> int:
+    width = tensor.dims[0]
+    return WARM_WIDTH if width == -1 else width
 
 
 def build_config(name: str, signature: Signature, profile: Profile) -> model_config_pb2.ModelConfig:
@@ -80,6 +88,9 @@ def build_config(name: str, signature: Signature, profile: Profile) -> model_con
         "TF_SIGNATURE_DEF": RECOMMEND,
         "TF_NUM_INTRA_THREADS": str(profile.intra_op_threads),
         "TF_NUM_INTER_THREADS": str(profile.inter_op_threads),
+        # Triton's own warm-up asks for all outputs at once; this is for the other sets. The native backend
+        # does not know it and passes it over.
+        "WARM_OUTPUT_SETS": ";".join(",".join(names) for names in OUTPUT_SETS),
     }
     for key, value in parameters.items():
         config.parameters[key].string_value = value
@@ -88,7 +99,7 @@ def build_config(name: str, signature: Signature, profile: Profile) -> model_con
         for tensor in signature.inputs:
             data = warmup.inputs[tensor.name]
             data.data_type = TRITON_TYPES[tensor.dtype]
-            data.dims.extend(tensor.dims)
+            data.dims.append(_warm_width(tensor))
             data.input_data_file = warmup_file(tensor)
     return config
 
@@ -100,6 +111,9 @@ def warmup_data(signature: Signature, requests: Mapping[str, NDArray[Any]]) -> d
     files = {}
     for tensor in signature.inputs:
         rows = requests[tensor.name]
+        # An input of free width is cut or padded, on the left as everywhere.
+        missing = _warm_width(tensor) - rows.shape[1]
+        rows = np.pad(rows, ((0, 0), (max(0, missing), 0)))[:, max(0, -missing) :]
         repeated = np.tile(rows, (-(-MAX_BATCH // len(rows)), 1))[:MAX_BATCH]
         files[warmup_file(tensor)] = repeated.tobytes()
     return files

@@ -14,17 +14,10 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from inference.errors import ModelNotReady, ProofFailed
 from inference.golden import Arrays, Golden, difference, read_golden
+from inference.signature import OUTPUT_SETS
 
 CALL_TIMEOUT_S = 30.0
 POLL_S = 0.1
-
-OUTPUT_SETS: Sequence[tuple[str, ...]] = (
-    ("item_keys", "scores"),
-    ("item_keys", "scores", "reason_keys"),
-    ("item_keys", "scores", "user_vector"),
-    ("item_keys", "scores", "reason_keys", "user_vector"),
-)
-"""Each set is a graph of its own in TensorFlow; the proof asks for all of them, which also warms them."""
 
 TRITON_NAMES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "bool": "BOOL"}
 NUMPY_TYPES = {triton: np.dtype(name) for name, triton in TRITON_NAMES.items()}

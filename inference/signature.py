@@ -31,14 +31,24 @@ OUTPUTS: Mapping[str, str] = {
 }
 """Outputs that every version has."""
 
+OUTPUT_SETS: Sequence[tuple[str, ...]] = (
+    ("item_keys", "scores"),
+    ("item_keys", "scores", "reason_keys"),
+    ("item_keys", "scores", "user_vector"),
+    ("item_keys", "scores", "reason_keys", "user_vector"),
+)
+"""What callers ask for together. Each set is a graph of its own in TensorFlow."""
+
 WIDTHS: Mapping[str, str] = {
     "history_keys": "T",
     "user_vector": "D",
-    "exclude_keys": "M",
     "allowed_categories": "C",
     "item_keys": "K",
 }
 """Which tensor's width is which letter of the contract."""
+
+FREE_WIDTH = frozenset({"exclude_keys"})
+"""Inputs as wide as the widest row of a call: users differ by hundreds in how much they have seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ class Signature:
 
     @property
     def widths(self) -> dict[str, int]:
-        """The contract's widths: T, D, M, C, K."""
+        """The contract's widths: T, D, C, K."""
         found = {tensor.name: tensor.dims[0] for tensor in (*self.inputs, *self.outputs)}
         return {letter: found[name] for name, letter in WIDTHS.items() if name in found}
 
@@ -101,7 +111,10 @@ def _tensors(
             )
         if dtype != known[name]:
             raise UnfitModel(f"{side} {name!r} is {dtype}, and must be {known[name]}")
-        if len(shape) != 2 or shape[0] != -1 or shape[1] < 1:
+        if name in FREE_WIDTH:
+            if list(shape) != [-1, -1]:
+                raise UnfitModel(f"{side} {name!r} has shape {shape}, and must be [-1, -1]: both free")
+        elif len(shape) != 2 or shape[0] != -1 or shape[1] < 1:
             raise UnfitModel(
                 f"{side} {name!r} has shape {shape}, and must be [-1, width]: free batch, fixed width"
             )

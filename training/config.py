@@ -189,8 +189,6 @@ class ModelConfig(_Table):
     history: Annotated[int, Field(ge=2, le=4096)] = 50
     """Newest events that the encoder sees (T)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    exclude_width: Annotated[int, Field(ge=512, le=65536)] = 1024
-    """Item keys that the served graph can leave out (M). A caller may name 500; seen items take the rest."""
     page_size: Annotated[int, Field(ge=100, le=1000)] = 100
     """Items that the served graph returns (K), or the catalogue's size if that is smaller. A caller may ask
     for 100."""

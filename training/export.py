@@ -69,13 +69,7 @@ def export(
         raise TrainingError(
             f"{weights}: holds item vectors that are not finite; train with a lower learning_rate"
         )
-    served = Served(
-        model,
-        prepared.items,
-        prepared.categories,
-        exclude_width=config.model.exclude_width,
-        page_size=config.model.page_size,
-    )
+    served = Served(model, prepared.items, prepared.categories, page_size=config.model.page_size)
     keys = item_keys(item.item_id for item in prepared.items)
     with exclusive(folder), replacing(folder) as new:
         write_catalog(
@@ -96,7 +90,7 @@ def export(
                 f"the SavedModel scores differ from the Keras model's by up to {difference:.1e}, "
                 f"more than {PARITY_TOLERANCE:.0e}: not exported"
             )
-        widths = {"T": served.history, "D": served.width, "M": served.exclude_width, "K": served.page_size}
+        widths = {"T": served.history, "D": served.width, "K": served.page_size}
         widths["C"] = max(1, len(prepared.categories))
         description = _description(config, prepared, result, widths, difference)
         (new / "training.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
@@ -117,7 +111,7 @@ def existing_export(folder: Path, config: Config, result: Result) -> Export | No
 
 def export_fingerprint(config: Config, result: Result) -> str:
     """sha256 of everything that decides the export."""
-    decides = [_LAYOUT, result.fingerprint, config.model.exclude_width, config.model.page_size]
+    decides = [_LAYOUT, result.fingerprint, config.model.page_size]
     return sha256(json.dumps(decides).encode()).hexdigest()
 
 

@@ -117,7 +117,7 @@ def _inputs(prepared: Prepared, config: ModelConfig) -> Arrays:
         "request_time": np.array([[user.times[-1] + 1] for user in users], np.int64),
         "user_vector": np.zeros((COUNT, config.width), np.float32),
         "user_vector_fresh": (rows[:, None] % 2).astype(np.int32),
-        "exclude_keys": left_padded(excluded, config.exclude_width, np.int64),
+        "exclude_keys": left_padded(excluded, max(map(len, excluded)), np.int64),
         "allowed_categories": allowed,
     }
 

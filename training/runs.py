@@ -96,7 +96,7 @@ class Runs:
             "method": _METHOD,
             "data": self.prepared.fingerprint,
             "split": repr(split),
-            "model": self.config.model.model_dump(mode="json", exclude={"exclude_width", "page_size"}),
+            "model": self.config.model.model_dump(mode="json", exclude={"page_size"}),
             "training": self.config.training.model_dump(mode="json", exclude={"seed"}),
             "cutoffs": self.config.evaluation.cutoffs,
             "seed": seed,

@@ -31,7 +31,6 @@ class Served(tf.Module):
         items: Sequence[CatalogItem],
         categories: Sequence[str],
         *,
-        exclude_width: int,
         page_size: int,
     ) -> None:
         """`items[i]` has index i + 1 in the encoder; `categories` is the `allowed_categories` axis."""
@@ -41,7 +40,7 @@ class Served(tf.Module):
         self._encoder = lambda: encoder
         self._weights = [weight.value for weight in encoder.weights]
         self.history, self.width = encoder.config.history, encoder.config.width
-        self.exclude_width, self.page_size = exclude_width, min(page_size, len(items))
+        self.page_size = min(page_size, len(items))
         keys = item_keys(item.item_id for item in items)
         order = np.argsort(keys)
         self._keys = tf.Variable(np.concatenate([[PADDING_KEY], keys]), trainable=False)  # (N + 1,)
@@ -58,7 +57,7 @@ class Served(tf.Module):
         more = {
             "user_vector": tf.TensorSpec((None, self.width), tf.float32, "user_vector"),
             "user_vector_fresh": tf.TensorSpec((None, 1), tf.int32, "user_vector_fresh"),
-            "exclude_keys": tf.TensorSpec((None, exclude_width), tf.int64, "exclude_keys"),
+            "exclude_keys": tf.TensorSpec((None, None), tf.int64, "exclude_keys"),
             "allowed_categories": tf.TensorSpec(
                 (None, self._item_categories.shape[0]), tf.bool, "allowed_categories"
             ),

@@ -3,6 +3,7 @@ would.
 
 Parameters of the model's configuration, named as the native backend names them: `TF_SIGNATURE_DEF`
 (default `serving_default`), `TF_NUM_INTRA_THREADS`, `TF_NUM_INTER_THREADS` (default 0: TensorFlow chooses).
+Of its own: `WARM_OUTPUT_SETS`, sets of outputs ("a,b;a,b,c") whose graphs are made before it is ready.
 
 All requests that Triton hands over at once are one run of the model. On a CPU, tensors go through numpy, not
 DLPack: TensorFlow aborts the process on buffers that are not 64-byte aligned, and Triton's are not.
@@ -37,6 +38,9 @@ class TritonPythonModel:
             device_id=int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None,
         )
         self._names = tuple(self._model.inputs)
+        for names in parameters.get("WARM_OUTPUT_SETS", "").split(";"):
+            if names:
+                self._model.warm(names.split(","))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response per request, in their order."""

@@ -119,6 +119,14 @@ class SavedModel:
         prepared = self._callables.get(names) or self._prepare(names)
         return dict(zip(names, prepared(*arrays), strict=True))
 
+    def warm(self, outputs: Iterable[str]) -> None:
+        """Make the graph for `outputs` by running one row of zeros: a first run takes far longer."""
+        zeros = [
+            np.zeros([1 if size == -1 else size for size in info.shape], self._dtypes[name])
+            for name, info in self.inputs.items()
+        ]
+        self.run(zeros, outputs)
+
     def _prepare(self, names: tuple[str, ...]) -> Callable[..., list[NDArray[Any]]]:
         options = config_pb2.CallableOptions()
         options.feed.extend(info.graph_name for info in self.inputs.values())

@@ -72,7 +72,7 @@ class TinyRecommender(tf.Module):  # type: ignore[misc]  # tensorflow has no typ
             tf.TensorSpec([None, 1], tf.int64, "request_time"),
             tf.TensorSpec([None, WIDTH], tf.float32, "user_vector"),
             tf.TensorSpec([None, 1], tf.int32, "user_vector_fresh"),
-            tf.TensorSpec([None, EXCLUDED], tf.int64, "exclude_keys"),
+            tf.TensorSpec([None, None], tf.int64, "exclude_keys"),
             tf.TensorSpec([None, CATEGORIES], tf.bool, "allowed_categories"),
         ]
     )
@@ -168,7 +168,7 @@ def write_export(folder: Path) -> None:
         "metrics": {"test": {"ndcg@10": 0.1}},
         "seed": 1,
         "created": "2024-01-01T00:00:00+00:00",
-        "widths": {"T": HISTORY, "D": WIDTH, "M": EXCLUDED, "C": CATEGORIES, "K": ANSWER},
+        "widths": {"T": HISTORY, "D": WIDTH, "C": CATEGORIES, "K": ANSWER},
     }
     (folder / "training.json").write_text(json.dumps(training))
 

@@ -23,17 +23,10 @@ def keys(*items: str) -> list[int]:
     return [item_key(item) for item in items]
 
 
-def answer(
-    request: PageRequest,
-    catalog: Catalog,
-    record: UserRecord,
-    keys: list[int],
-    reasons: list[int] | None = None,
-    width: int = 16,
-) -> list[PageItem]:
+def answer(catalog: Catalog, keys: list[int], reasons: list[int] | None = None) -> list[PageItem]:
     scores = np.arange(len(keys), 0, -1, dtype=np.float32)
     reason_keys = None if reasons is None else np.array(reasons, np.int64)
-    return model_page(request, catalog, record, np.array(keys, np.int64), scores, reason_keys, width)
+    return model_page(catalog, np.array(keys, np.int64), scores, reason_keys)
 
 
 def test_the_fallback_page_is_the_most_popular_items_the_user_has_not_seen(catalog: Catalog) -> None:
@@ -60,20 +53,13 @@ def test_include_seen_lets_consumed_items_back_in(catalog: Catalog) -> None:
     assert ids(fallback_page(PageRequest("u", 2, include_seen=True), catalog, seen("0"))) == ["0", "1"]
 
 
-def test_the_model_page_stops_at_the_limit_and_skips_empty_slots(catalog: Catalog) -> None:
-    page = answer(PageRequest("u", 3), catalog, seen("9"), keys("5", "6", "7", "8"))
+def test_the_model_page_keeps_the_order_and_skips_empty_slots(catalog: Catalog) -> None:
+    page = answer(catalog, keys("5", "6", "7"))
     assert ids(page) == ["5", "6", "7"]
-    assert [line.score for line in page] == [4, 3, 2]
-    page = answer(PageRequest("u", 3), catalog, seen("9"), [*keys("5", "6"), 0, 0])
-    assert ids(page) == ["5", "6"]
+    assert [line.score for line in page] == [3, 2, 1]
+    assert ids(answer(catalog, [*keys("5", "6"), 0, 0])) == ["5", "6"]
 
 
 def test_reasons_stay_with_their_items(catalog: Catalog) -> None:
-    request = PageRequest("u", 3, explain=True)
-    page = answer(request, catalog, seen("9"), keys("5", "6", "7"), [*keys("1"), 0, *keys("8")])
+    page = answer(catalog, keys("5", "gone", "6", "7"), [*keys("1", "2"), 0, *keys("8")])
     assert [line.reason.item_id if line.reason else None for line in page] == ["1", None, "8"]
-
-
-def test_seen_items_beyond_what_the_model_takes_are_filtered_here(catalog: Catalog) -> None:
-    page = answer(PageRequest("u", 2), catalog, seen("3", "4", "5"), keys("3", "6", "4", "7", "8"), width=2)
-    assert ids(page) == ["6", "7"]

@@ -23,7 +23,7 @@ from gateway.recommend import Degraded, Page, Recommend
 from gateway.routing import Router, ServingVersion, Tensor
 from gateway.scorer import Scorer, Scores
 
-WIDTH, EXCLUDED, ANSWERED = 2, 8, 6
+WIDTH, ANSWERED = 2, 6
 
 
 class FakeStore:
@@ -86,7 +86,7 @@ class Path:
             "history_keys": Tensor("INT64", 4),
             "user_vector": Tensor("FP32", WIDTH),
             "user_vector_fresh": Tensor("INT32", 1),
-            "exclude_keys": Tensor("INT64", EXCLUDED),
+            "exclude_keys": Tensor("INT64", 0),
             "allowed_categories": Tensor("BOOL", 2),
         }
         self.store, self.scorer = FakeStore(), FakeScorer()
@@ -102,7 +102,7 @@ class Path:
 
     def saw(self, user: str, *items: str) -> UserRecord:
         events = [Event(user, item, EventType.VIEW, n + 1) for n, item in enumerate(items)]
-        self.store.records[user] = with_events(EMPTY_RECORD, events, 100).record
+        self.store.records[user] = with_events(EMPTY_RECORD, events, 2000).record
         return self.store.records[user]
 
     async def page(self, user: str, limit: int = 3, timeout_s: float = 5, **fields: Any) -> Page:
@@ -151,13 +151,17 @@ async def test_what_the_model_gets_is_the_users_history_exclusions_and_filter(pa
     assert path.scorer.calls[1]["allowed_categories"].all()
 
 
-async def test_more_seen_items_than_the_model_takes_leave_the_newest_and_all_that_were_asked_for(
-    path: Path,
-) -> None:
-    path.saw("u", *(str(n) for n in range(20)))
-    await path.page("u", excluded=(item_key("29"),))
-    sent = set(path.scorer.calls[0]["exclude_keys"][0].tolist())
-    assert sent == {item_key("29"), *(item_key(str(n)) for n in range(13, 20))}
+async def test_everything_seen_and_asked_for_is_excluded_however_much_it_is(path: Path) -> None:
+    seen = [f"item {n}" for n in range(1000)]
+    path.saw("heavy", "1", *seen)
+    path.saw("light", "2")
+    await path.page("heavy", excluded=(item_key("29"),))
+    await path.page("light")
+    heavy, light = (call["exclude_keys"] for call in path.scorer.calls)
+    assert set(heavy[0].tolist()) == {0, *(item_key(item) for item in ("29", "1", *seen))}
+    assert heavy.shape == (1, 1024)
+    # A light user costs no more than a step.
+    assert light.shape == (1, 64)
 
 
 async def test_a_fresh_vector_of_this_version_is_sent_and_none_is_asked_for(path: Path) -> None:
@@ -258,13 +262,6 @@ async def test_a_category_that_the_version_lost_meanwhile_matches_nothing_and_fa
     page = await path.page("u", categories=("gone",))
     assert page.degraded is Degraded.NO
     assert not path.scorer.calls[0]["allowed_categories"].any()
-
-
-async def test_an_item_seen_many_times_takes_one_slot_when_slots_are_short(path: Path) -> None:
-    path.saw("u", "0", *(["1"] * 20), "2")
-    await path.page("u")
-    sent = path.scorer.calls[0]["exclude_keys"][0].tolist()
-    assert set(sent) == {0, item_key("0"), item_key("1"), item_key("2")}
 
 
 async def test_a_store_that_fails_gives_popular_items_and_says_so(path: Path) -> None:

@@ -19,7 +19,7 @@ from features.settings import Settings
 from gateway.routing import Router, RoutingError
 from gateway.scorer import triton_channel
 
-INPUTS = {"history_keys": ("INT64", 4), "exclude_keys": ("INT64", 8)}
+INPUTS = {"history_keys": ("INT64", 4), "exclude_keys": ("INT64", -1)}
 OUTPUTS = ["item_keys", "scores", "reason_keys", "user_vector"]
 
 
@@ -93,7 +93,7 @@ async def test_the_highest_ready_version_is_served_and_followed(
     await router.look()
     assert router.serving is not None
     assert (router.serving.version, router.catalog_version) == (1, 1)
-    assert router.serving.inputs["exclude_keys"].width == 8
+    assert router.serving.inputs["history_keys"].width == 4
     triton_.versions["2"] = (INPUTS, OUTPUTS)
     await router.look()
     assert (router.serving.version, router.catalog_version) == (2, 2)
@@ -157,6 +157,16 @@ async def test_a_restarted_triton_is_found_again(
             "it wants an input 'mood', which this gateway cannot fill",
         ),
         (INPUTS | {"history_keys": ("FP32", 4)}, OUTPUTS, "input 'history_keys' must be INT64, not FP32"),
+        (
+            INPUTS | {"history_keys": ("INT64", -1)},
+            OUTPUTS,
+            "tensor 'history_keys' must have the shape [-1, N]",
+        ),
+        (
+            INPUTS | {"exclude_keys": ("INT64", 8)},
+            OUTPUTS,
+            "tensor 'exclude_keys' must have the shape [-1, -1]",
+        ),
         (INPUTS, OUTPUTS[:2], "it lacks the output 'reason_keys'"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from inference.errors import UnfitModel
 from inference.model_config import PROFILES, build_config, from_text, to_text, warmup_data
-from inference.signature import Signature, read_signature
+from inference.signature import OUTPUT_SETS, Signature, read_signature
 
 
 def report(**changes: Any) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def report(**changes: Any) -> dict[str, Any]:
             "request_time": ["int64", [-1, 1]],
             "user_vector": ["float32", [-1, 4]],
             "user_vector_fresh": ["int32", [-1, 1]],
-            "exclude_keys": ["int64", [-1, 16]],
+            "exclude_keys": ["int64", [-1, -1]],
             "allowed_categories": ["bool", [-1, 3]],
         },
         "outputs": {
@@ -45,7 +45,7 @@ def signature() -> Signature:
 
 
 def test_widths_are_those_of_the_contract(signature: Signature) -> None:
-    assert signature.widths == {"T": 8, "D": 4, "M": 16, "C": 3, "K": 10}
+    assert signature.widths == {"T": 8, "D": 4, "C": 3, "K": 10}
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,7 @@ def test_widths_are_those_of_the_contract(signature: Signature) -> None:
         ({"inputs__mood": ["int64", [-1, 1]]}, "input 'mood' is not part of the tensor contract"),
         ({"inputs__history_keys": ["int32", [-1, 8]]}, "'history_keys' is int32, and must be int64"),
         ({"inputs__history_keys": ["int64", [-1, -1]]}, "must be .-1, width."),
+        ({"inputs__exclude_keys": ["int64", [-1, 16]]}, "must be .-1, -1.: both free"),
         ({"inputs__history_keys": ["int64", [4, 8]]}, "must be .-1, width."),
         ({"outputs__scores": None}, "no output 'scores'"),
         ({"outputs__scores": ["float32", [-1, 9]]}, "'scores' has width 9"),
@@ -93,10 +94,18 @@ def test_the_profile_decides_what_it_runs_on(signature: Signature, profile: str,
     assert group.Kind.Name(group.kind) == kind
 
 
+def ones(signature: Signature, rows: int) -> dict[str, np.ndarray]:
+    """One request's arrays; free widths are 5."""
+    return {
+        tensor.name: np.ones((rows, 5 if tensor.dims == (-1,) else tensor.dims[0]), tensor.dtype)
+        for tensor in signature.inputs
+    }
+
+
 def test_each_batch_size_is_warmed_with_enough_rows(signature: Signature) -> None:
     config = build_config("recommender", signature, PROFILES["cpu"])
     dtypes = {tensor.name: tensor.dtype for tensor in signature.inputs}
-    requests = {tensor.name: np.ones((3, *tensor.dims), tensor.dtype) for tensor in signature.inputs}
+    requests = ones(signature, rows=3)
     files = warmup_data(signature, requests)
     assert [warmup.batch_size for warmup in config.model_warmup] == [1, 8, 32, 64]
     for warmup in config.model_warmup:
@@ -107,7 +116,7 @@ def test_each_batch_size_is_warmed_with_enough_rows(signature: Signature) -> Non
 
 
 def test_warm_up_rows_mix_the_requests(signature: Signature) -> None:
-    requests = {tensor.name: np.ones((2, *tensor.dims), tensor.dtype) for tensor in signature.inputs}
+    requests = ones(signature, rows=2)
     requests["user_vector_fresh"][1] = 0
     rows = np.frombuffer(warmup_data(signature, requests)["user_vector_fresh_1.raw"], np.int32)
     assert set(rows[:2]) == {0, 1}
@@ -116,3 +125,24 @@ def test_warm_up_rows_mix_the_requests(signature: Signature) -> None:
 def test_text_that_is_no_configuration_is_refused() -> None:
     with pytest.raises(ValueError, match="flavour"):
         from_text("flavour: 1")
+
+
+def test_every_set_of_outputs_that_callers_ask_for_is_warmed_before_a_version_is_ready(
+    signature: Signature,
+) -> None:
+    config = build_config("recommender", signature, PROFILES["cpu"])
+    warmed = config.parameters["WARM_OUTPUT_SETS"].string_value.split(";")
+    assert {frozenset(names.split(",")) for names in warmed} == {frozenset(names) for names in OUTPUT_SETS}
+
+
+def test_an_input_of_free_width_is_warmed_with_the_newest_columns(signature: Signature) -> None:
+    rows = ones(signature, rows=2)
+    rows["exclude_keys"] = np.arange(200, dtype=np.int64).reshape(2, 100)
+    wide = np.frombuffer(warmup_data(signature, rows)["exclude_keys_64.raw"], np.int64).reshape(64, 64)
+    assert wide[0].tolist() == list(range(36, 100))
+    rows["exclude_keys"] = np.array([[7], [8]])
+    narrow = np.frombuffer(warmup_data(signature, rows)["exclude_keys_64.raw"], np.int64).reshape(64, 64)
+    assert narrow[1].tolist() == [0] * 63 + [8]
+    config = build_config("recommender", signature, PROFILES["cpu"])
+    assert [t.dims for t in config.input if t.name == "exclude_keys"] == [[-1]]
+    assert config.model_warmup[0].inputs["exclude_keys"].dims == [64]

@@ -35,3 +35,17 @@ def test_an_output_that_nobody_asked_for_is_not_computed(folder: str, inter_op_t
         assert model.run([np.array([[1]], np.int32)], {"table"})["table"].tolist() == [[20.0]]
     finally:
         model.close()
+
+
+def test_a_set_that_was_warmed_needs_no_new_graph_when_it_is_asked_for(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SavedModel(folder, "recommend")
+    try:
+        model.warm(["table", "double"])
+        monkeypatch.setattr(model, "_prepare", lambda names: pytest.fail(f"a new graph for {names}"))
+        assert model.run([np.array([[1]], np.int32)], ["double", "table"])["double"].tolist() == [[2]]
+        with pytest.raises(pytest.fail.Exception):
+            model.run([np.array([[1]], np.int32)], ["double"])
+    finally:
+        model.close()

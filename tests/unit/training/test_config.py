@@ -67,7 +67,7 @@ def test_a_day_is_a_toml_date_and_starts_in_utc(tmp_path: Path) -> None:
         ('[data]\nname = "a"\nsource = "movielens-100k"\nitems.path = "i.csv"\n', ["items.path", '"files"']),
         # The contract lets a caller ask for 100 items and exclude 500.
         ('[data]\nname = "a"\n[model]\npage_size = 99\n', ["model.page_size", "100"]),
-        ('[data]\nname = "a"\n[model]\nexclude_width = 511\n', ["model.exclude_width", "512"]),
+        ('[data]\nname = "a"\n[model]\nexclude_width = 512\n', ["model.exclude_width", "not a known key"]),
         ('[data]\nname = "../a"\n', ["data.name", "'../a'"]),
         ('[data]\nname = "a"\n[model]\nwidth = 65\n', ["model", "multiple of heads"]),
         (

@@ -30,7 +30,6 @@ layers = 1
 width = 16
 heads = 2
 history = 8
-exclude_width = 512
 [training]
 epochs = 2
 batch_size = 16
@@ -81,7 +80,7 @@ def test_a_run_leaves_an_export_a_report_and_curves(trained):
         "model.savedmodel", "catalog.lmdb", "golden.npz", "training.json",
     }  # fmt: skip
     description = json.loads((export / "training.json").read_text())
-    assert description["widths"] == {"T": 8, "D": 16, "M": 512, "C": 2, "K": 31}
+    assert description["widths"] == {"T": 8, "D": 16, "C": 2, "K": 31}
     assert description["seed"] == 1
     assert description["parity"] < 1e-4
     metrics = json.loads((runs / "metrics.json").read_text())["protocols"]

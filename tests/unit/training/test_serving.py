@@ -13,7 +13,7 @@ from training.config import ModelConfig
 from training.model import build
 from training.serving import Served
 
-T, D, M, N = 8, 16, 12, 30
+T, D, N = 8, 16, 30
 CATEGORIES = ("comedy", "drama", "horror")
 ITEMS = tuple(
     CatalogItem(
@@ -30,7 +30,7 @@ def served():
     keras.utils.set_random_seed(1)
     model = build(ModelConfig(layers=2, width=D, heads=2, history=T), N)
     model.items.assign(np.random.default_rng(1).normal(size=(N + 1, D)))
-    return Served(model, ITEMS, CATEGORIES, exclude_width=M, page_size=10)
+    return Served(model, ITEMS, CATEGORIES, page_size=10)
 
 
 def request(*histories, fresh=0, vectors=None, exclude=(), allowed=None):
@@ -49,7 +49,7 @@ def request(*histories, fresh=0, vectors=None, exclude=(), allowed=None):
         "request_time": np.full((rows, 1), 1_700_000_000, np.int64),
         "user_vector": np.zeros((rows, D), np.float32) if vectors is None else np.float32(vectors),
         "user_vector_fresh": np.full((rows, 1), fresh, np.int32),
-        "exclude_keys": padded(list(exclude) or [[]] * rows, M),
+        "exclude_keys": padded(list(exclude) or [[]] * rows, max(map(len, exclude), default=0)),
         "allowed_categories": np.ones((rows, 3), bool) if allowed is None else np.array(allowed),
     }
 
@@ -184,7 +184,7 @@ def test_an_empty_batch_is_answered_with_an_empty_batch(served):
 
 def test_a_catalogue_without_categories_and_smaller_than_a_page(tmp_path):
     model = build(ModelConfig(layers=1, width=8, heads=1, history=4), 3)
-    served = Served(model, [CatalogItem(c, c, ()) for c in "abc"], (), exclude_width=2, page_size=10)
+    served = Served(model, [CatalogItem(c, c, ()) for c in "abc"], (), page_size=10)
     inputs = {
         "history_keys": np.array([[0, 0, 0, item_key("a")]]),
         "history_times": np.zeros((1, 4), np.int64),
@@ -207,7 +207,8 @@ def test_the_saved_signatures_list_every_tensor_by_its_name(served, tmp_path):
     inputs = request(KEYS[[3, 5]])
     recommend_inputs = loaded["recommend"].structured_input_signature[1]
     assert {n: (s.dtype.as_numpy_dtype, s.shape[1:].as_list()) for n, s in recommend_inputs.items()} == {
-        name: (array.dtype.type, list(array.shape[1:])) for name, array in inputs.items()
+        name: (array.dtype.type, [None] if name == "exclude_keys" else list(array.shape[1:]))
+        for name, array in inputs.items()
     }
     assert set(loaded["encode"].structured_input_signature[1]) == {
         "history_keys",

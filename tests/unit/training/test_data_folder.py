@@ -1,0 +1,61 @@
+"""Preparing a log: the folder that it is written to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.training.preparing import NOON, config, log, rows, run
+from training.events import print_report
+
+
+def test_what_a_killed_preparation_left_behind_is_removed(tmp_path: Path) -> None:
+    leftover = tmp_path / "var" / "data" / ".log.new" / "work"
+    leftover.mkdir(parents=True)
+    assert run(tmp_path, log(f"a,x,{NOON}")).report.events == 1
+    assert not leftover.parent.exists()
+
+
+def test_the_same_input_is_not_prepared_again(tmp_path: Path) -> None:
+    first = run(tmp_path, log(f"a,x,{NOON}"))
+    again = run(tmp_path, log(f"a,x,{NOON}"), config(memory_limit_mb=512))
+    assert (first.reused, again.reused) == (False, True)
+    assert again.report == first.report
+
+
+def test_other_input_settings_or_forgotten_users_are_prepared_again(tmp_path: Path) -> None:
+    text = log(f"a,x,{NOON}", f"b,x,{NOON}")
+    prepared = [
+        run(tmp_path, text),
+        run(tmp_path, text + "\n"),
+        run(tmp_path, text, config(unknown_items="keep")),
+        run(tmp_path, text, excluded=frozenset({"b"})),
+    ]
+    assert [done.reused for done in prepared] == [False] * 4
+    assert len({done.fingerprint for done in prepared}) == 4
+    assert [row["user_id"] for row in rows(prepared[-1])] == ["a"]
+
+
+def test_a_folder_that_lost_a_file_is_prepared_again(tmp_path: Path) -> None:
+    text = log(f"a,x,{NOON}")
+    (run(tmp_path, text).folder / "items.parquet").unlink()
+    assert not run(tmp_path, text).reused
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    text = log(*(f"u{n % 7},i{n % 5},{NOON + n % 11}" for n in range(200)))
+    first = (run(tmp_path, text).folder / "events.parquet").read_bytes()
+    second = tmp_path / "second"
+    second.mkdir()
+    assert (run(second, text).folder / "events.parquet").read_bytes() == first
+
+
+def test_the_printed_report_names_counts_and_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = run(tmp_path, log(f"a,x,{NOON}", "a,x,never"))
+    print_report(done.report, done.folder)
+    printed = capsys.readouterr().out
+    assert "dropped: unreadable time" in printed
+    assert "1 events of 1 users on 1 items" in printed

@@ -1,0 +1,94 @@
+"""Preparing a log: items and users."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.unit.training.preparing import NOON, config, log, quarantine, rows, run
+from training.config import Config
+
+
+def test_titles_carry_the_year_and_fall_back_to_the_id(tmp_path: Path) -> None:
+    settings = Config.model_validate(
+        {"data": {"name": "log", "min_events_per_user": 1, "items": {"columns": {"year": "year"}}}}
+    )
+    items = "item_id,title,year\n1,Toy Story,1995\n2,Heat (1995),1995\n3,,1995\n4,Nell,\n"
+    titles = [row["title"] for row in rows(run(tmp_path, log(f"a,1,{NOON}"), settings, items=items), "items")]
+    assert titles == ["Toy Story (1995)", "Heat (1995)", "3", "Nell"]
+
+
+def test_categories_are_split_cleaned_and_free_of_copies(tmp_path: Path) -> None:
+    settings = Config.model_validate(
+        {
+            "data": {
+                "name": "log",
+                "min_events_per_user": 1,
+                "items": {"columns": {"categories": "tags"}, "no_categories": ["(none)"]},
+            }
+        }
+    )
+    items = "item_id,title,tags,price\n1,A,b| a |b||,3.50\n2,B,(none),\n3,C,,1\n"
+    got = rows(run(tmp_path, log(f"a,1,{NOON}"), settings, items=items), "items")
+    assert [(row["categories"], row["price"]) for row in got] == [(["a", "b"], "3.50"), ([], ""), ([], "1")]
+
+
+def test_a_list_column_of_categories_needs_no_separator(tmp_path: Path) -> None:
+    settings = Config.model_validate(
+        {"data": {"name": "log", "min_events_per_user": 1, "items": {"columns": {"categories": "tags"}}}}
+    )
+    table = pa.table({"item_id": [1, 2], "title": ["A", None], "tags": [["x|y", None], None]})
+    pq.write_table(table, tmp_path / "i.parquet")
+    got = rows(run(tmp_path, log(f"a,1,{NOON}"), settings, items=tmp_path / "i.parquet"), "items")
+    assert [(row["title"], row["categories"]) for row in got] == [("A", ["x|y"]), ("2", [])]
+
+
+def test_further_columns_of_any_type_are_carried_along(tmp_path: Path) -> None:
+    vectors, images = [[0.5, 1.0], [0.0, 2.0], [0.0, 0.0]], [b"\x00\xff", None, b""]
+    table = pa.table(
+        {"item_id": ["1", "2", "2"], "title": ["A", "B", "C"], "image": images, "vector": vectors}
+    )
+    pq.write_table(table, tmp_path / "i.parquet")
+    done = run(tmp_path, log(f"a,1,{NOON}"), items=tmp_path / "i.parquet")
+    assert [(row["image"], row["vector"]) for row in rows(done, "items")] == list(
+        zip(images, vectors, strict=True)
+    )[:2]
+    assert quarantine(done) == [(3, "duplicate item")]
+
+
+def test_a_further_column_whose_name_is_taken_is_renamed(tmp_path: Path) -> None:
+    done = run(tmp_path, log(f"a,1,{NOON}"), items="item_id,title,Categories\n1,A,x\n")
+    assert rows(done, "items") == [
+        {"item_id": "1", "title": "A", "categories": [], "Categories_in_file": "x"}
+    ]
+
+
+def test_items_that_only_events_name_are_kept_if_the_configuration_says_so(tmp_path: Path) -> None:
+    events, items = log(f"a,1,{NOON}", f"a,9,{NOON}"), "item_id,title,price\n1,A,2\n"
+    done = run(tmp_path, events, config(unknown_items="keep"), items=items)
+    assert rows(done, "items")[1] == {"item_id": "9", "title": "9", "categories": [], "price": None}
+    assert done.report.events == 2
+
+
+def test_without_an_items_file_every_item_of_the_events_is_one(tmp_path: Path) -> None:
+    done = run(tmp_path, log(f"a,1,{NOON}", f"b,1,{NOON}"))
+    assert rows(done, "items") == [{"item_id": "1", "title": "1", "categories": []}]
+    assert not (done.folder / "users.parquet").exists()
+
+
+def test_the_first_of_two_rows_of_an_item_or_a_user_is_kept(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        log(f"a,1,{NOON}"),
+        items="item_id,title\n1,A\n1,B\n,C\n",
+        users="user_id,age\na,30-39\na,40-49\n",
+    )
+    assert rows(done, "items")[0]["title"] == "A"
+    assert rows(done, "users") == [{"user_id": "a", "age": "30-39"}]
+    assert sorted(quarantine(done)) == [
+        (3, "duplicate item"),
+        (3, "duplicate user"),
+        (4, "item id is missing"),
+    ]
