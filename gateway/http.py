@@ -12,7 +12,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from features.settings import Settings
 from gateway import metrics
-from gateway.worker import MODEL_SERVICE, SERVICE
+from gateway.servicer import SERVICE
+from gateway.worker import MODEL_SERVICE
 
 _TIMEOUT_S = 2.0
 _MAX_HEADER_BYTES = 16 << 10
@@ -61,7 +62,7 @@ async def _health(settings: Settings) -> list[str]:
     async with grpc.aio.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         check = HealthStub(channel).Check
         answers: list[str] = []
-        for service in (SERVICE, MODEL_SERVICE):
+        for service in (SERVICE.full_name, MODEL_SERVICE):
             try:
                 answer = await check(health_pb2.HealthCheckRequest(service=service), timeout=_TIMEOUT_S)
                 answers.append(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))

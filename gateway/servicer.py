@@ -6,14 +6,16 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import count
+from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
+from google.protobuf import message_factory
 
 from client.riptide.v1 import recommender_pb2 as pb
-from client.riptide.v1.recommender_pb2_grpc import RecommenderServicer
 from features.catalog import CatalogItem
 from features.schema import item_key
 from features.store import FeatureStore
@@ -23,6 +25,7 @@ from gateway.page import PageItem, PageRequest
 from gateway.recommend import Degraded, Recommend
 from gateway.routing import Router
 from gateway.validation import check_events, check_filter, check_id, check_limit, check_request_id
+from gateway.wire import Lines
 
 # What part of the caller's time may be spent waiting for the model: the rest brings the fallback home.
 _MODEL_SHARE = 0.75
@@ -31,15 +34,15 @@ _DEGRADED: dict[Degraded, Any] = {
     reason: pb.DegradedReason.Value(f"DEGRADED_REASON_{reason.value}") for reason in Degraded
 }
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
+SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
+
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 log = logging.getLogger("riptide.gateway.calls")
 
 
-class Recommender(RecommenderServicer):
-    """The `riptide.v1.Recommender` service of one worker."""
+class Recommender:
+    """The `riptide.v1.Recommender` service of one worker. Its methods answer in wire format: see `wire`."""
 
     def __init__(
         self,
@@ -59,43 +62,42 @@ class Recommender(RecommenderServicer):
         self._default_deadline_s = default_deadline_s
         self._model_timeout_s = model_timeout_s
         self._log_all = access_log
+        self._lines = Lines()
         self.in_flight = 0
         """Calls that have come and are not answered yet."""
 
-    async def Recommend(self, request: pb.RecommendRequest, context: Context) -> pb.RecommendResponse:
-        return await self._answer("Recommend", self._recommended, request, request.request_id, context)
-
-    async def SimilarItems(
-        self, request: pb.SimilarItemsRequest, context: Context
-    ) -> pb.SimilarItemsResponse:
-        return await self._answer("SimilarItems", self._similar, request, request.request_id, context)
-
-    async def RecordEvents(
-        self, request: pb.RecordEventsRequest, context: Context
-    ) -> pb.RecordEventsResponse:
-        return await self._answer("RecordEvents", self._recorded, request, request.request_id, context)
-
-    async def DescribeUser(
-        self, request: pb.DescribeUserRequest, context: Context
-    ) -> pb.DescribeUserResponse:
-        return await self._answer("DescribeUser", self._described, request, "", context)
-
-    async def ForgetUser(self, request: pb.ForgetUserRequest, context: Context) -> pb.ForgetUserResponse:
-        return await self._answer("ForgetUser", self._forgotten, request, "", context)
+    @property
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """What a server is given: every method of the contract; each takes its message, answers bytes."""
+        handle: dict[str, Callable[[Any, str, float], Awaitable[bytes]]] = {
+            "Recommend": self._recommended,
+            "SimilarItems": self._similar,
+            "RecordEvents": self._recorded,
+            "DescribeUser": self._described,
+            "ForgetUser": self._forgotten,
+        }
+        methods: dict[str, Any] = {
+            method.name: grpc.unary_unary_rpc_method_handler(
+                partial(self._answer, method.name, handle[method.name]),
+                request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
+            )
+            for method in SERVICE.methods
+        }
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
 
     async def _answer(
         self,
         method: str,
-        handle: Callable[[Request, str, float], Awaitable[Response]],
-        request: Request,
-        request_id: str,
+        handle: Callable[[Any, str, float], Awaitable[bytes]],
+        request: Any,
         context: Context,
-    ) -> Response:
+    ) -> bytes:
         began = time.perf_counter()
         self.in_flight += 1
-        asked_id, request_id = request_id, ""
+        request_id = ""
         try:
-            request_id = check_request_id(asked_id) or os.urandom(8).hex()
+            # Two of the requests have none.
+            request_id = check_request_id(getattr(request, "request_id", "")) or _new_id()
             remaining_s = context.time_remaining()
             response = await handle(request, request_id, remaining_s or self._default_deadline_s)
         except asyncio.CancelledError:
@@ -104,7 +106,7 @@ class Recommender(RecommenderServicer):
             raise
         except Exception as error:
             code, sentence = status_of(error)
-            request_id = request_id or os.urandom(8).hex()
+            request_id = request_id or _new_id()
             duration_s = time.perf_counter() - began
             self._metrics.answered(method, code.name, duration_s)
             log.log(
@@ -126,9 +128,7 @@ class Recommender(RecommenderServicer):
             log.info("answered", extra=_fields(method, request_id, "OK", duration_s))
         return response
 
-    async def _recommended(
-        self, request: pb.RecommendRequest, request_id: str, remaining_s: float
-    ) -> pb.RecommendResponse:
+    async def _recommended(self, request: pb.RecommendRequest, request_id: str, remaining_s: float) -> bytes:
         began = time.perf_counter()
         user_id = check_id("user_id", request.user_id)
         check_limit(request.limit)
@@ -142,30 +142,30 @@ class Recommender(RecommenderServicer):
             PageRequest(user_id, request.limit, categories, excluded, include_seen, request.explain),
             min(self._model_timeout_s, remaining_s * _MODEL_SHARE),
         )
+        stages = page.stages
         response = pb.RecommendResponse(
             model=pb.ModelVersion(name=self._router.name, version=page.version),
             degraded=_DEGRADED[page.degraded],
             request_id=request_id,
+            stages_ms=pb.StageTimes(
+                queue=stages.queue,
+                features=stages.features,
+                model=stages.model,
+                page=stages.page,
+                total=(time.perf_counter() - began) * 1000,
+            ),
         )
-        _fill(response.items, page.items)
-        stages = page.stages
-        response.stages_ms.queue = stages.queue
-        response.stages_ms.features = stages.features
-        response.stages_ms.model = stages.model
-        response.stages_ms.page = stages.page
-        response.stages_ms.total = (time.perf_counter() - began) * 1000
+        answer = response.SerializeToString() + self._lines.wire(page.items)
         if page.degraded is Degraded.NO:
             self._metrics.page(page.version, stages.queue, stages.page)
-            return response
+            return answer
         reason = page.degraded.value
         self._metrics.degraded(reason)
         if page.degraded is not Degraded.COLD_START:
             log.info("degraded", extra={"request_id": request_id, "reason": reason, "version": page.version})
-        return response
+        return answer
 
-    async def _similar(
-        self, request: pb.SimilarItemsRequest, request_id: str, remaining_s: float
-    ) -> pb.SimilarItemsResponse:
+    async def _similar(self, request: pb.SimilarItemsRequest, request_id: str, remaining_s: float) -> bytes:
         item_id = check_id("item_id", request.item_id)
         check_limit(request.limit)
         catalog = self._router.catalog
@@ -185,23 +185,18 @@ class Recommender(RecommenderServicer):
             model=pb.ModelVersion(name=self._router.name, version=self._router.catalog_version),
             request_id=request_id,
         )
-        _fill(response.items, page[: request.limit])
-        return response
+        return response.SerializeToString() + self._lines.wire(page[: request.limit])
 
-    async def _recorded(
-        self, request: pb.RecordEventsRequest, request_id: str, remaining_s: float
-    ) -> pb.RecordEventsResponse:
+    async def _recorded(self, request: pb.RecordEventsRequest, request_id: str, remaining_s: float) -> bytes:
         events = check_events(request.events, self._router.catalog)
         async with asyncio.timeout(remaining_s):
             appended = await self._store.append(events)
         self._metrics.events(appended.recorded, appended.duplicates)
         return pb.RecordEventsResponse(
             recorded=appended.recorded, duplicates=appended.duplicates, request_id=request_id
-        )
+        ).SerializeToString()
 
-    async def _described(
-        self, request: pb.DescribeUserRequest, request_id: str, remaining_s: float
-    ) -> pb.DescribeUserResponse:
+    async def _described(self, request: pb.DescribeUserRequest, request_id: str, remaining_s: float) -> bytes:
         user_id = check_id("user_id", request.user_id)
         async with asyncio.timeout(remaining_s):
             [record] = await self._store.read([user_id])
@@ -220,45 +215,26 @@ class Recommender(RecommenderServicer):
             response.user_vector_version = record.answer.version
             pages = map(self._known_item, record.answer.page_keys.tolist())
             response.last_page_item_ids.extend(item.item_id for item in pages)
-        return response
+        return response.SerializeToString()
 
-    async def _forgotten(
-        self, request: pb.ForgetUserRequest, request_id: str, remaining_s: float
-    ) -> pb.ForgetUserResponse:
+    async def _forgotten(self, request: pb.ForgetUserRequest, request_id: str, remaining_s: float) -> bytes:
         user_id = check_id("user_id", request.user_id)
         async with asyncio.timeout(remaining_s):
-            return pb.ForgetUserResponse(existed=await self._store.forget(user_id))
+            existed = await self._store.forget(user_id)
+        return pb.ForgetUserResponse(existed=existed).SerializeToString()
 
     def _known_item(self, key: int) -> CatalogItem:
         # The store keeps keys, not ids: of an item that left the catalogue the key is all there is to show.
         return self._router.catalog.get(key) or CatalogItem(f"key:{key}", "(no longer in the catalogue)", ())
 
 
-_TEMPLATES: dict[str, tuple[CatalogItem, pb.RecommendedItem]] = {}
-_MOST_TEMPLATES = 100_000
+_PROCESS = os.urandom(6).hex()
+_CALLS = count()
 
 
-def _template(item: CatalogItem) -> pb.RecommendedItem:
-    """The part of a page's line that is the same on every page: copying it is faster than filling it anew."""
-    known = _TEMPLATES.get(item.item_id)
-    # By identity: two versions may show an item differently, and comparing it whole would cost what is saved.
-    if known is not None and known[0] is item:
-        return known[1]
-    if len(_TEMPLATES) >= _MOST_TEMPLATES:
-        _TEMPLATES.clear()
-    template = pb.RecommendedItem(item_id=item.item_id, title=item.title, categories=item.categories)
-    _TEMPLATES[item.item_id] = (item, template)
-    return template
-
-
-def _fill(items: Any, page: Sequence[PageItem]) -> None:
-    items.extend([_template(line.item) for line in page])
-    for rank, (filled, line) in enumerate(zip(items, page, strict=True), 1):
-        filled.score = line.score
-        filled.rank = rank
-        if line.reason is not None:
-            filled.reason.item_id = line.reason.item_id
-            filled.reason.title = line.reason.title
+def _new_id() -> str:
+    """An id that no other call has: of this process, and the number of the call in it."""
+    return f"{_PROCESS}-{next(_CALLS):x}"
 
 
 def _fields(method: str, request_id: str, code: str, duration_s: float) -> dict[str, Any]:

@@ -14,17 +14,14 @@ from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
-from client.riptide.v1 import recommender_pb2 as pb
-from client.riptide.v1.recommender_pb2_grpc import add_RecommenderServicer_to_server
 from features.settings import Settings
 from features.store import open_store
 from gateway.metrics import FLUSH_INTERVAL_S, Metrics
 from gateway.recommend import Recommend
 from gateway.routing import Router
 from gateway.scorer import Scorer, triton_channel
-from gateway.servicer import Recommender
+from gateway.servicer import SERVICE, Recommender
 
-SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
 MODEL_SERVICE = "riptide.model"
 """Health service that is SERVING while a model version is; without one the gateway serves fallback pages."""
 
@@ -67,12 +64,16 @@ async def serve(settings: Settings) -> int:
         model_timeout_s=settings.model_timeout_ms / 1000,
         access_log=settings.access_log,
     )
-    add_RecommenderServicer_to_server(servicer, server)
+    server.add_generic_rpc_handlers((servicer.handlers,))
     status = health.HealthServicer()
     add_HealthServicer_to_server(status, server)
     if settings.reflection:
         reflection.enable_server_reflection(
-            (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
+            (
+                SERVICE.full_name,
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+                reflection.SERVICE_NAME,
+            ),
             server,
         )
     server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
@@ -84,7 +85,7 @@ async def serve(settings: Settings) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     await server.start()
-    for name in ("", SERVICE):
+    for name in ("", SERVICE.full_name):
         await status.set(name, health_pb2.HealthCheckResponse.SERVING)
     log.info("gateway worker listens on %s:%d", settings.host, settings.grpc_port)
     beside = [
