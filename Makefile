@@ -55,8 +55,8 @@ check: $(OURS)/.installed ## format, lint, types, contract, locks: what CI asks 
 format: $(OURS)/.installed ## format the code
 	@$(OURS)/bin/ruff format --quiet . && $(OURS)/bin/ruff check --quiet --fix --select I .
 
-train: $(OURS)/.installed ## train and evaluate one model for each of SEEDS (1,2,3)
-	@$(PY) -m training run --config $(CONFIG) --seeds $(SEEDS)
+train: $(OURS)/.installed ## train and evaluate: a model for each of SEEDS (1,2,3), one for the time split
+	@$(PY) -m training run --config $(CONFIG) --seeds $(SEEDS) --time-split
 
 publish: $(OURS)/.installed ## publish the newest export, for PROFILE (cpu, gpu); served after the next make up or run
 	@$(PY) -m rollout publish --profile $(PROFILE)

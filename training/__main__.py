@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     split.add_argument(
         "--time-split",
         action="store_true",
-        help="train and report for the global time split, too (as long again)",
+        help="train the first seed for the global time split, too, and report it",
     )
     for name, parents, text in (
         ("prepare", [files], "clean the event log"),

@@ -13,7 +13,7 @@ from training.data_report import DataReport, load_report
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Waits until no other process prepares `folder`. The lock goes with its process, however that ends."""
+    """Waits until no other process writes `folder`. The lock goes with its process, however that ends."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

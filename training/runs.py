@@ -29,6 +29,7 @@ from typing import Any
 from training.baselines import Counts, fit_baselines
 from training.checkpoint import Epoch
 from training.config import Config
+from training.data_folder import exclusive
 from training.dataset import Prepared
 from training.evaluate import Evaluation, evaluate
 from training.splits import LeaveOneOut, Split
@@ -119,7 +120,14 @@ class Runs:
         return [result for seed in seeds if (result := self.finished(split, seed)) is not None]
 
     def train(self, split: Split, counts: Counts, seed: int, progress: Progress) -> Result:
-        """Trains and judges a model, going on where an interrupted run of the same kind was."""
+        """Trains and judges a model, going on where an interrupted run of the same kind was.
+
+        If another process is training this very run, waits for it and takes its result.
+        """
+        with exclusive(self.run_folder(split, seed)):
+            return self.finished(split, seed) or self._train(split, counts, seed, progress)
+
+    def _train(self, split: Split, counts: Counts, seed: int, progress: Progress) -> Result:
         from training.checkpoint import save_weights
         from training.train import ModelRanker, Trainer
 

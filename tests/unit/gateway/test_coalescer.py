@@ -49,6 +49,21 @@ async def test_a_lone_request_leaves_at_once_and_those_that_come_meanwhile_share
     assert double.batches == [[0], [1, 2, 3, 4, 5]]
 
 
+async def test_a_batch_goes_on_gathering_while_requests_keep_coming() -> None:
+    double = Doubler()
+    double.gate.set()
+    coalescer = Coalescer(double, max_batch=64)
+    tasks = []
+    for value in range(4):
+        tasks.append(asyncio.create_task(coalescer.submit(value, 5)))
+        for _ in range(
+            _QUIET_TURNS // 2
+        ):  # three such gaps are more turns than a batch waits for one request
+            await asyncio.sleep(0)
+    assert await asyncio.gather(*tasks) == [0, 2, 4, 6]
+    assert double.batches == [[0, 1, 2, 3]]
+
+
 async def test_a_batch_holds_no_more_than_max_batch() -> None:
     double = Doubler()
     coalescer = Coalescer(double, max_batch=4)

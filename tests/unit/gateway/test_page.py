@@ -47,6 +47,8 @@ def test_the_last_page_comes_before_popular_items_without_repeats_or_what_was_se
     page = np.array(keys("7", "20", "gone from the catalogue", "11"), np.int64)
     record = replace(record, answer=CachedAnswer(1, record.revision, 1, np.zeros(2, np.float32), page))
     assert ids(fallback_page(PageRequest("u", 4), catalog, record)) == ["20", "11", "0", "1"]
+    everything = ids(fallback_page(PageRequest("u", 100), catalog, record))
+    assert sorted(everything, key=int) == [str(n) for n in range(30) if n not in (7, 9)]
 
 
 def test_include_seen_lets_consumed_items_back_in(catalog: Catalog) -> None:

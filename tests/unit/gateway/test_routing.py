@@ -122,6 +122,21 @@ async def test_a_version_that_has_gone_is_not_served_any_longer_even_if_the_next
     assert router.serving.version == 2
 
 
+async def test_a_refused_version_that_goes_and_comes_back_made_right_is_served(
+    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel]
+) -> None:
+    triton_, channel = fake
+    router = Router(settings, channel)
+    for versions, served in (
+        ({"1": (INPUTS, OUTPUTS), "2": (INPUTS, OUTPUTS[:2])}, None),
+        ({"1": (INPUTS, OUTPUTS)}, 1),
+        ({"1": (INPUTS, OUTPUTS), "2": (INPUTS, OUTPUTS)}, 2),
+    ):
+        triton_.versions = versions
+        await router.look()
+        assert (router.serving and router.serving.version) == served
+
+
 async def test_triton_is_reached_past_a_proxy_that_is_set_for_the_way_out(
     settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

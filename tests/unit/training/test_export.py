@@ -187,6 +187,18 @@ def test_a_run_that_was_killed_goes_on_from_its_last_whole_epoch(shop, tmp_path,
     assert curve[: len(whole_epochs)] == [dataclasses.asdict(epoch) for epoch in whole_epochs]
 
 
+def test_two_processes_that_train_the_same_run_train_it_once(shop, tmp_path):
+    command = [*arguments(shop, "train"), "--state-dir", str(tmp_path / "var")]
+    both = [
+        subprocess.Popen([sys.executable, "-m", "training", *command], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    epochs = [line.split(":")[0] for text in told for line in text.splitlines() if line.startswith("epoch ")]
+    assert sorted(epochs) == ["epoch 1", "epoch 2"]
+
+
 def wait_until(condition, process):
     deadline = time.monotonic() + 120
     while not condition():
