@@ -29,6 +29,7 @@ from features.record import (
     UserRecord,
     decode,
     encode,
+    with_answer,
     with_attributes,
     with_events,
 )
@@ -142,7 +143,7 @@ class LmdbStore:
                 record = self._get(txn, user_id)
                 # Also false for a user who was forgotten in the meantime: EMPTY_RECORD has revision 0.
                 if record.revision == answer.revision:
-                    txn.put(_user_key(user_id), encode(_with_answer(record, answer)), db=self._users)
+                    txn.put(_user_key(user_id), encode(with_answer(record, answer)), db=self._users)
 
         await self._write(change)
 
@@ -183,6 +184,8 @@ class LmdbStore:
     def _commit(self, batch: list[tuple[_Change, Future[Any]]]) -> None:
         # From here on a caller that gives up no longer stops its write: the future counts as running.
         batch = [entry for entry in batch if entry[1].running() or entry[1].set_running_or_notify_cancel()]
+        if not batch:
+            return
         try:
             with self._env.begin(write=True) as txn:
                 results = [change(txn) for change, _ in batch]
@@ -196,24 +199,6 @@ class LmdbStore:
             return
         for (_, done), result in zip(batch, results, strict=True):
             done.set_result(result)
-
-
-def _with_answer(record: UserRecord, answer: CachedAnswer) -> UserRecord:
-    # A filtered page is never kept, so an answer may come with a vector alone: the older page stays.
-    old = record.answer
-    if old is not None and not len(answer.page_keys):
-        answer = CachedAnswer(
-            answer.version, answer.revision, answer.computed_at, answer.vector, old.page_keys
-        )
-    return UserRecord(
-        record.keys,
-        record.times,
-        record.types,
-        record.weights,
-        record.attributes_json,
-        record.revision,
-        answer,
-    )
 
 
 def _readable(value: Any) -> UserRecord:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from features.schema import EventType, item_key
 
-# magic, format, events n, attribute bytes a, vector width d, page length p,
+# magic, format, events n, attribute bytes a, vector width d, page length p, whether the page is current,
 # revision, revision the answer is of, model version of the answer, Unix seconds of the answer
-_HEADER = struct.Struct("<2sHIIHHqqqq")
-_MAGIC, _FORMAT = b"RU", 1
+_HEADER = struct.Struct("<2sHIIHHIqqqq")
+_MAGIC, _FORMAT = b"RU", 2
 
 
 class RecordError(Exception):
@@ -54,7 +54,9 @@ class CachedAnswer:
     vector: NDArray[np.float32]
     """float32 `[D]`."""
     page_keys: NDArray[np.int64]
-    """int64 `[P]`, the unfiltered page, best first; empty if none was computed."""
+    """int64 `[P]`, the user's own unfiltered page, best first; empty if none was computed."""
+    page_is_current: bool
+    """Whether the page is of this version and revision too; else it is an older one, for want of better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,14 @@ def with_attributes(record: UserRecord, attributes: Mapping[str, str]) -> UserRe
     return replace(record, attributes_json=attributes_json, revision=max(record.revision + 1, time.time_ns()))
 
 
+def with_answer(record: UserRecord, answer: CachedAnswer) -> UserRecord:
+    """`record` with its answer replaced. A page that the new answer lacks is kept from the old one."""
+    old = record.answer
+    if old is not None and not len(answer.page_keys):
+        answer = replace(answer, page_keys=old.page_keys, page_is_current=False)
+    return replace(record, answer=answer)
+
+
 def encode(record: UserRecord) -> bytes:
     """The stored form of `record`."""
     answer = record.answer
@@ -162,6 +172,7 @@ def encode(record: UserRecord) -> bytes:
                 len(record.attributes_json),
                 len(answer.vector) if answer else 0,
                 len(answer.page_keys) if answer else 0,
+                answer.page_is_current if answer else 0,
                 record.revision,
                 answer.revision if answer else 0,
                 answer.version if answer else 0,
@@ -185,7 +196,9 @@ def decode(value: bytes) -> UserRecord:
         RecordError: not a record, of another format, or cut short.
     """
     try:
-        magic, form, n, a, d, p, revision, answer_revision, version, computed_at = _HEADER.unpack_from(value)
+        magic, form, n, a, d, p, current, revision, answer_revision, version, computed_at = (
+            _HEADER.unpack_from(value)
+        )
     except struct.error as error:
         raise RecordError(f"a user record has at least {_HEADER.size} bytes, not {len(value)}") from error
     if magic != _MAGIC or form != _FORMAT:
@@ -198,6 +211,11 @@ def decode(value: bytes) -> UserRecord:
     start += wide.nbytes
     narrow = np.frombuffer(value, "<f4", n + d, start)
     start += narrow.nbytes
+    answer = None
+    if version:
+        answer = CachedAnswer(
+            version, answer_revision, computed_at, narrow[n:], wide[2 * n :], page_is_current=bool(current)
+        )
     return UserRecord(
         keys=wide[:n],
         times=wide[n : 2 * n],
@@ -205,7 +223,5 @@ def decode(value: bytes) -> UserRecord:
         weights=narrow[:n],
         attributes_json=value[start + n :],
         revision=revision,
-        answer=CachedAnswer(version, answer_revision, computed_at, narrow[n:], wide[2 * n :])
-        if version
-        else None,
+        answer=answer,
     )

@@ -33,8 +33,8 @@ class Settings(BaseSettings):
     """Gateway processes that share the gRPC port."""
     coalesce: bool = True
     """Join concurrent requests into one call of Triton. Off only to measure what it gains."""
-    max_batch: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Most requests joined into one call of Triton; no more than the model's `max_batch_size` is used."""
+    max_batch: Annotated[int, Field(ge=1, le=64)] = 64
+    """Most requests joined into one call of Triton; versions are published with a `max_batch_size` of 64."""
     max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Calls a worker accepts at once; further ones are answered RESOURCE_EXHAUSTED."""
     default_deadline_ms: Milliseconds = 1000

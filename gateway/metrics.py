@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from gateway.model_inputs import Row
 
@@ -35,15 +35,10 @@ def prepare(folder: Path) -> None:
 
 
 def exposition() -> bytes:
-    """All workers' metrics in Prometheus' text format."""
+    """All workers' metrics in Prometheus' text format, of dead workers too: a counter must not fall."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # ships without annotations
     return generate_latest(registry)
-
-
-def forget_worker(pid: int) -> None:
-    """Drops what only a living process has (gauges); counters of the dead stay, as they must not fall."""
-    mark_process_dead(pid)  # type: ignore[no-untyped-call]  # ships without annotations
 
 
 class _Samples:

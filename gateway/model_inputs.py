@@ -52,7 +52,7 @@ def model_inputs(version: ServingVersion, rows: Sequence[Row]) -> dict[str, NDAr
     """The inputs of `rows`, those that `version` lists and no others.
 
     Returns:
-        name → `[len(rows), width]`, with the widths and types of the metadata.
+        name → `[len(rows), width]`, with the types of the metadata, and its widths where they are fixed.
     """
     return {name: _FILL[name](rows, tensor.width, version.catalog) for name, tensor in version.inputs.items()}
 

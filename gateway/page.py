@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -66,23 +67,38 @@ def fallback_page(
     Scores are 0: nothing was scored.
     """
     refused = _refused(request, record)
-    wanted = frozenset(request.categories)
     # So many that the page is full even if all that is refused stands first: never the whole catalogue.
     enough = request.limit + len(refused)
-    popular = catalog.popular_in(request.categories, enough) if wanted else catalog.popular[:enough]
+    wanted = request.categories
+    popular = catalog.popular_in(wanted, enough) if wanted else catalog.popular[:enough]
     kept = record.answer.page_keys.tolist() if record.answer is not None else []
-    page: list[PageItem] = []
-    taken: set[int] = set()
-    for key in (*kept, *popular.tolist()):
-        if key in refused or key in taken or (item := catalog.get(key)) is None:
-            continue
-        if wanted and wanted.isdisjoint(item.categories):
-            continue
-        taken.add(key)
-        page.append(PageItem(item, 0.0))
-        if len(page) == request.limit:
-            break
-    return page
+    # A dictionary, to keep the first of each in order.
+    candidates = dict.fromkeys((*kept, *popular.tolist()))
+    passing = (PageItem(item, 0.0) for _, item in _passing(catalog, candidates, wanted, refused))
+    return list(islice(passing, request.limit))
+
+
+def similar_page(
+    catalog: Catalog, key: int, limit: int, categories: tuple[str, ...], excluded: tuple[int, ...]
+) -> list[PageItem] | None:
+    """The nearest items that pass the filter, nearest first, with their cosines; None: an unknown item."""
+    neighbours = catalog.neighbours(key)
+    if neighbours is None:
+        return None
+    keys, scores = (values.tolist() for values in neighbours)
+    score_of = dict(zip(keys, scores, strict=True))
+    passing = _passing(catalog, keys, categories, frozenset(excluded))
+    return [PageItem(item, score_of[key]) for key, item in islice(passing, limit)]
+
+
+def _passing(
+    catalog: Catalog, keys: Iterable[int], categories: tuple[str, ...], refused: frozenset[int]
+) -> Iterator[tuple[int, CatalogItem]]:
+    wanted = frozenset(categories)
+    for key in keys:
+        item = None if key in refused else catalog.get(key)
+        if item is not None and not (wanted and wanted.isdisjoint(item.categories)):
+            yield key, item
 
 
 def _refused(request: PageRequest, record: UserRecord) -> frozenset[int]:

@@ -23,6 +23,9 @@ from gateway.page import PageItem, PageRequest, fallback_page, model_page
 from gateway.routing import Router, ServingVersion
 from gateway.scorer import Scorer, Scores
 
+_FALLBACK_SHARE = 0.2
+_NO_PAGE = np.empty(0, np.int64)
+
 log = logging.getLogger("riptide.gateway.recommend")
 
 
@@ -107,11 +110,11 @@ class Recommend:
             )
         except ModelUnavailable as error:
             log.debug("fallback page: %s", error)
-            return await self._without_model(request, Stages(model=_ms_since(began)))
+            return await self._without_model(request, timeout_s, Stages(model=_ms_since(began)))
         except Exception:
             # A defect of ours, of one request in the batch perhaps: its neighbours get a page all the same.
             log.exception("fallback page")
-            return await self._without_model(request, Stages(model=_ms_since(began)))
+            return await self._without_model(request, timeout_s, Stages(model=_ms_since(began)))
         started = time.perf_counter()
         if scored.keys is None or scored.scores is None:
             page = self._fallback(request, Degraded.COLD_START, scored.record, scored.stages)
@@ -134,12 +137,13 @@ class Recommend:
             await asyncio.wait(self._background)
 
     async def _score_batch(self, batch: Sequence[Waiting[_Asked, _Scored]]) -> None:
-        began = time.perf_counter()
-        records = await self.store.read([entry.asked.request.user_id for entry in batch])
-        features_ms = _ms_since(began)
         version = self.router.serving
         if version is None:
             raise ModelUnavailable("no version is ready in Triton")
+        began = time.perf_counter()
+        left_s = max(entry.deadline for entry in batch) - asyncio.get_running_loop().time()
+        records = await self._read([entry.asked.request.user_id for entry in batch], left_s)
+        features_ms = _ms_since(began)
 
         known: list[tuple[Waiting[_Asked, _Scored], Row, Stages]] = []
         for entry, record in zip(batch, records, strict=True):
@@ -177,9 +181,9 @@ class Recommend:
                         reasons[index] if reasons is not None and entry.asked.request.explain else None,
                     )
                 )
-        if stale:
-            requests = [entry.asked.request for entry in entries]
-            self._keep(_answers_to_keep(version.version, requests, rows, scores))
+        requests = [entry.asked.request for entry in entries]
+        if answers := _answers_to_keep(version.version, requests, rows, scores):
+            self._keep(answers)
 
     def _keep(self, answers: Mapping[str, CachedAnswer]) -> None:
         # Off the request path: the page is on its way already, and a cache may be lost.
@@ -193,9 +197,17 @@ class Recommend:
         except StoreError as error:
             log.warning("answers were not cached: %s", error)
 
-    async def _without_model(self, request: PageRequest, stages: Stages) -> Page:
+    async def _read(self, user_ids: Sequence[str], timeout_s: float) -> list[UserRecord]:
         try:
-            [record] = await self.store.read([request.user_id])
+            async with asyncio.timeout(timeout_s):
+                return await self.store.read(user_ids)
+        except TimeoutError as error:
+            raise StoreUnavailable("no answer within the time left") from error
+
+    async def _without_model(self, request: PageRequest, timeout_s: float, stages: Stages) -> Page:
+        try:
+            # What was left to the model is spent; a fraction of it again still leaves the caller's deadline.
+            [record] = await self._read([request.user_id], timeout_s * _FALLBACK_SHARE)
         except StoreUnavailable:
             return self._fallback(request, Degraded.STORE_UNAVAILABLE, stages=stages)
         return self._fallback(request, Degraded.MODEL_UNAVAILABLE, record, stages)
@@ -227,18 +239,24 @@ def _knows_any(catalog: Catalog, record: UserRecord) -> bool:
 def _answers_to_keep(
     version: int, requests: Sequence[PageRequest], rows: Sequence[Row], scores: Scores
 ) -> dict[str, CachedAnswer]:
-    assert scores.user_vector is not None
+    """The answers worth keeping: new vectors, and the page of a user whose kept one is not current."""
     now = int(time.time())
-    nothing = np.empty(0, np.int64)
     answers: dict[str, CachedAnswer] = {}
     for index, (request, row) in enumerate(zip(requests, rows, strict=True)):
-        if row.answer is None:
-            page = scores.item_keys[index] if request.plain else nothing
-            kept = answers.get(request.user_id)
-            if kept is None or len(page):
-                answers[request.user_id] = CachedAnswer(
-                    version, row.record.revision, now, scores.user_vector[index], page[page != 0]
-                )
+        known = row.answer
+        if known is not None and (known.page_is_current or not request.plain):
+            continue
+        if known is None:
+            assert scores.user_vector is not None, "asked for whenever a row is stale"
+            vector = scores.user_vector[index]
+        else:
+            vector = known.vector
+        page = scores.item_keys[index] if request.plain else _NO_PAGE
+        # Of a user's several requests in a batch, one with a page counts.
+        if request.user_id not in answers or request.plain:
+            answers[request.user_id] = CachedAnswer(
+                version, row.record.revision, now, vector, page[page != 0], page_is_current=request.plain
+            )
     return answers
 
 

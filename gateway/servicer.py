@@ -21,7 +21,7 @@ from features.schema import item_key
 from features.store import FeatureStore
 from gateway.errors import NotFound, status_of
 from gateway.metrics import Metrics
-from gateway.page import PageItem, PageRequest
+from gateway.page import PageRequest, similar_page
 from gateway.recommend import Degraded, Recommend
 from gateway.routing import Router
 from gateway.validation import check_events, check_filter, check_id, check_limit, check_request_id
@@ -99,7 +99,11 @@ class Recommender:
             # Two of the requests have none.
             request_id = check_request_id(getattr(request, "request_id", "")) or _new_id()
             remaining_s = context.time_remaining()
-            response = await handle(request, request_id, remaining_s or self._default_deadline_s)
+            if remaining_s is None:
+                remaining_s = self._default_deadline_s
+            elif remaining_s <= 0:
+                raise TimeoutError  # nobody waits for the answer any more
+            response = await handle(request, request_id, remaining_s)
         except asyncio.CancelledError:
             # The caller has gone, or its deadline has passed.
             self._metrics.answered(method, grpc.StatusCode.CANCELLED.name, time.perf_counter() - began)
@@ -142,6 +146,7 @@ class Recommender:
             PageRequest(user_id, request.limit, categories, excluded, include_seen, request.explain),
             min(self._model_timeout_s, remaining_s * _MODEL_SHARE),
         )
+        lines = self._lines.wire(page.items)
         stages = page.stages
         response = pb.RecommendResponse(
             model=pb.ModelVersion(name=self._router.name, version=page.version),
@@ -155,7 +160,7 @@ class Recommender:
                 total=(time.perf_counter() - began) * 1000,
             ),
         )
-        answer = response.SerializeToString() + self._lines.wire(page.items)
+        answer = response.SerializeToString() + lines
         if page.degraded is Degraded.NO:
             self._metrics.page(page.version, stages.queue, stages.page)
             return answer
@@ -170,22 +175,14 @@ class Recommender:
         check_limit(request.limit)
         catalog = self._router.catalog
         categories, excluded = check_filter(request.filter, catalog)
-        neighbours = catalog.neighbours(item_key(item_id))
-        if neighbours is None:
+        page = similar_page(catalog, item_key(item_id), request.limit, categories, excluded)
+        if page is None:
             raise NotFound(f"item_id: {item_id!r} is not in the catalogue of the serving version")
-        refused, wanted = frozenset(excluded), frozenset(categories)
-        page = [
-            PageItem(item, score)
-            for key, score in zip(*(values.tolist() for values in neighbours), strict=True)
-            if key not in refused
-            and (item := catalog.get(key)) is not None
-            and not (wanted and wanted.isdisjoint(item.categories))
-        ]
         response = pb.SimilarItemsResponse(
             model=pb.ModelVersion(name=self._router.name, version=self._router.catalog_version),
             request_id=request_id,
         )
-        return response.SerializeToString() + self._lines.wire(page[: request.limit])
+        return response.SerializeToString() + self._lines.wire(page)
 
     async def _recorded(self, request: pb.RecordEventsRequest, request_id: str, remaining_s: float) -> bytes:
         events = check_events(request.events, self._router.catalog)

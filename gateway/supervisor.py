@@ -94,7 +94,6 @@ async def _keep_worker(settings: Settings, stop: asyncio.Event) -> int:
                 await worker.wait()
                 return 1
         status = await ended
-        metrics.forget_worker(worker.pid)
         if stop.is_set() or status == 2:  # 2: told wrongly, and starting it again would not help
             return status
         log.error("worker %d ended with status %d and is replaced", worker.pid, status)

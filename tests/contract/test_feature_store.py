@@ -50,7 +50,8 @@ def click(user: str, item: str, time: int, weight: float = 1.0) -> Event:
 
 
 def answer(revision: int, version: int = 3, page: tuple[int, ...] = (5, 4)) -> CachedAnswer:
-    return CachedAnswer(version, revision, 1000, np.array([0.5, -1.5], np.float32), np.array(page, np.int64))
+    vector, keys = np.array([0.5, -1.5], np.float32), np.array(page, np.int64)
+    return CachedAnswer(version, revision, 1000, vector, keys, page_is_current=bool(page))
 
 
 async def test_an_unknown_user_reads_as_an_empty_record(store: FeatureStore) -> None:
@@ -142,7 +143,9 @@ async def test_an_answer_to_an_older_history_is_dropped(store: FeatureStore) -> 
     assert record.answer is None
 
 
-async def test_an_answer_without_a_page_leaves_the_page_before_it(store: FeatureStore) -> None:
+async def test_an_answer_without_a_page_leaves_the_page_before_it_which_is_not_current(
+    store: FeatureStore,
+) -> None:
     await store.append([click("u", "x", 1)])
     [record] = await store.read(["u"])
     await store.put_answers({"u": answer(record.revision)})
@@ -150,6 +153,11 @@ async def test_an_answer_without_a_page_leaves_the_page_before_it(store: Feature
     [record] = await store.read(["u"])
     assert record.answer is not None
     assert (record.answer.version, record.answer.page_keys.tolist()) == (4, [5, 4])
+    assert not record.answer.page_is_current
+    await store.put_answers({"u": answer(record.revision, version=4, page=(6,))})
+    [record] = await store.read(["u"])
+    assert record.answer is not None
+    assert record.answer.page_is_current
 
 
 async def test_attributes_are_replaced_and_outdate_the_answer(store: FeatureStore) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import lmdb
@@ -161,3 +162,19 @@ async def test_only_this_account_can_read_what_users_did(tmp_path: Path) -> None
     assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
     for file in (tmp_path / "store").iterdir():
         assert file.stat().st_mode & 0o077 == 0
+
+
+async def test_a_write_that_its_caller_gave_up_and_a_busy_lock_do_not_end_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
+    given_up: Future[None] = Future()
+    given_up.cancel()
+    with monkeypatch.context() as patch:
+        # The environment is LMDB's own type and cannot be patched; the store's reference to it can.
+        patch.setattr(store, "_env", None)
+        store._commit([(lambda txn: None, given_up)])
+    await store.append([Event("u", "x", EventType.CLICK, 1)])
+    [record] = await store.read(["u"])
+    assert len(record.keys) == 1
+    await store.close()

@@ -34,6 +34,7 @@ def records(draw: st.DrawFn) -> UserRecord:
             draw(INT64),
             np.array(draw(st.lists(FLOAT32, min_size=1, max_size=5)), np.float32),
             np.array(draw(st.lists(INT64, max_size=5)), np.int64),
+            draw(st.booleans()),
         )
     record = UserRecord(
         np.array(of(INT64), np.int64),
@@ -61,6 +62,7 @@ def test_a_record_survives_encoding_whole(record: UserRecord) -> None:
         assert again.answer.vector.tolist() == record.answer.vector.tolist()
         assert again.answer.page_keys.tolist() == record.answer.page_keys.tolist()
         assert again.answer.version == record.answer.version
+        assert again.answer.page_is_current is record.answer.page_is_current
         assert again.answer.revision == record.answer.revision
         assert again.answer.computed_at == record.answer.computed_at
 

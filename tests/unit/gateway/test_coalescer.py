@@ -126,13 +126,19 @@ async def test_what_a_batch_raises_reaches_all_of_its_callers_and_no_others() ->
     assert await second == 1
 
 
-async def test_close_waits_for_what_is_in_flight() -> None:
+async def test_close_waits_for_what_is_in_flight_and_for_what_gathers() -> None:
     double = Doubler()
     coalescer = Coalescer(double, max_batch=64)
-    tasks = await submitted(coalescer, range(3))
+    first = await submitted(coalescer, range(1))
     closing = asyncio.create_task(coalescer.close())
-    await asyncio.sleep(0)
+    await gathered()
     assert not closing.done()
     double.gate.set()
     await closing
-    assert all(task.done() for task in tasks) or await asyncio.gather(*tasks) == [0, 2, 4]
+    assert await first[0] == 0
+    # Nothing is in flight, and what has just come only gathers.
+    second = asyncio.create_task(coalescer.submit(1, 5))
+    await asyncio.sleep(0)
+    await coalescer.close()
+    assert double.batches == [[0], [1]]
+    assert await second == 2

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 WORKER = """
+from types import SimpleNamespace
 from gateway.metrics import Metrics
 metrics = Metrics()
+rows = [SimpleNamespace(answer=answer) for answer in (None, "kept", "kept")]
+metrics.batch(3, rows, 0.5, 2.0)
 for duration in (0.0004, 0.0005, 0.0006, 0.2, 7.0):
     metrics.answered("Recommend", "OK", duration)
 metrics.answered("Recommend", "INVALID_ARGUMENT", 0.001)
@@ -57,5 +60,11 @@ def test_flushed_figures_of_all_workers_add_up_and_fall_into_the_right_buckets(t
     assert value(f'{duration}_bucket{{le="+Inf",method="Recommend"}}') == 14
     assert abs(value(f'{duration}_sum{{method="Recommend"}}') - 2 * 7.7025) < 1e-9
     assert value('riptide_stage_duration_seconds_count{stage="queue",version="3"}') == 4
+    assert value("riptide_batch_rows_count") == 2
+    assert value("riptide_batch_rows_sum") == 6
+    assert value('riptide_user_vectors_total{source="encoded"}') == 2
+    assert value('riptide_user_vectors_total{source="cached"}') == 4
+    assert value('riptide_stage_duration_seconds_bucket{le="0.002",stage="model",version="3"}') == 2
+    assert value('riptide_stage_duration_seconds_bucket{le="0.001",stage="model",version="3"}') == 0
     assert value('riptide_degraded_total{reason="COLD_START"}') == 2
     assert value('riptide_events_total{outcome="recorded"}') == 4

@@ -7,7 +7,7 @@ import numpy as np
 from features.catalog import Catalog
 from features.record import EMPTY_RECORD, CachedAnswer, Event, UserRecord, with_events
 from features.schema import EventType, item_key
-from gateway.page import PageItem, PageRequest, fallback_page, model_page
+from gateway.page import PageItem, PageRequest, fallback_page, model_page, similar_page
 
 
 def seen(*items: str) -> UserRecord:
@@ -45,7 +45,7 @@ def test_the_last_page_comes_before_popular_items_without_repeats_or_what_was_se
 ) -> None:
     record = seen("9", "7")
     page = np.array(keys("7", "20", "gone from the catalogue", "11"), np.int64)
-    record = replace(record, answer=CachedAnswer(1, record.revision, 1, np.zeros(2, np.float32), page))
+    record = replace(record, answer=CachedAnswer(1, record.revision, 1, np.zeros(2, np.float32), page, True))
     assert ids(fallback_page(PageRequest("u", 4), catalog, record)) == ["20", "11", "0", "1"]
     everything = ids(fallback_page(PageRequest("u", 100), catalog, record))
     assert sorted(everything, key=int) == [str(n) for n in range(30) if n not in (7, 9)]
@@ -65,3 +65,15 @@ def test_the_model_page_keeps_the_order_and_skips_empty_slots(catalog: Catalog) 
 def test_reasons_stay_with_their_items(catalog: Catalog) -> None:
     page = answer(catalog, keys("5", "gone", "6", "7"), [*keys("1", "2"), 0, *keys("8")])
     assert [line.reason.item_id if line.reason else None for line in page] == ["1", None, "8"]
+
+
+def test_similar_items_keep_their_order_and_scores_and_are_filtered(catalog: Catalog) -> None:
+    def near(*arguments: tuple[object, ...], limit: int = 10) -> list[tuple[str, float]]:
+        page = similar_page(catalog, item_key("4"), limit, *arguments) or []  # type: ignore[arg-type]  # a table
+        return [(line.item.item_id, round(line.score, 2)) for line in page]
+
+    assert near((), ()) == [("5", 0.9), ("6", 0.8), ("7", 0.7)]
+    assert near((), (), limit=2) == [("5", 0.9), ("6", 0.8)]
+    assert near(("even",), ()) == [("6", 0.8)]
+    assert near((), tuple(keys("5"))) == [("6", 0.8), ("7", 0.7)]
+    assert similar_page(catalog, item_key("no such"), 5, (), ()) is None

@@ -84,6 +84,8 @@ class Path:
     def __init__(self, catalog: Catalog) -> None:
         inputs = {
             "history_keys": Tensor("INT64", 4),
+            "history_times": Tensor("INT64", 4),
+            "request_time": Tensor("INT64", 1),
             "user_vector": Tensor("FP32", WIDTH),
             "user_vector_fresh": Tensor("INT32", 1),
             "exclude_keys": Tensor("INT64", 0),
@@ -143,6 +145,8 @@ async def test_what_the_model_gets_is_the_users_history_exclusions_and_filter(pa
     path.saw("u", "1", "2")
     await path.page("u", categories=("even",), excluded=(item_key("9"),))
     [inputs] = path.scorer.calls
+    assert inputs["history_times"].tolist() == [[0, 0, 1, 2]]
+    assert abs(inputs["request_time"][0, 0] - time.time()) < 60
     assert inputs["history_keys"].tolist() == [[0, 0, item_key("1"), item_key("2")]]
     assert set(inputs["exclude_keys"][0].tolist()) == {0, item_key("9"), item_key("1"), item_key("2")}
     assert inputs["allowed_categories"].tolist() == [[False, True]]
@@ -166,7 +170,7 @@ async def test_everything_seen_and_asked_for_is_excluded_however_much_it_is(path
 
 async def test_a_fresh_vector_of_this_version_is_sent_and_none_is_asked_for(path: Path) -> None:
     record = path.saw("u", "1")
-    answer = CachedAnswer(7, record.revision, 1, np.array([3, 4], np.float32), np.empty(0, np.int64))
+    answer = CachedAnswer(7, record.revision, 1, np.array([3, 4], np.float32), item_keys(["3"]), True)
     path.store.records["u"] = replace(record, answer=answer)
     await path.page("u")
     assert path.scorer.calls[0]["user_vector"].tolist() == [[3, 4]]
@@ -181,7 +185,9 @@ async def test_a_vector_of_another_version_or_an_older_history_is_not_used(
     path: Path, version: int, later: int
 ) -> None:
     record = path.saw("u", "1")
-    answer = CachedAnswer(version, record.revision + later, 1, np.ones(2, np.float32), np.empty(0, np.int64))
+    answer = CachedAnswer(
+        version, record.revision + later, 1, np.ones(2, np.float32), np.empty(0, np.int64), False
+    )
     path.store.records["u"] = replace(record, answer=answer)
     await path.page("u")
     assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[0]]
@@ -223,7 +229,7 @@ async def test_a_model_that_fails_is_replaced_by_the_last_page_without_what_was_
 ) -> None:
     record = path.saw("u", "21")
     page_keys = item_keys(["20", "21", "22"])
-    answer = CachedAnswer(6, 0, 1, np.ones(2, np.float32), page_keys)
+    answer = CachedAnswer(6, 0, 1, np.ones(2, np.float32), page_keys, True)
     path.store.records["u"] = replace(record, answer=answer)
     path.scorer.error = ModelUnavailable("told to fail")
     page = await path.page("u")
@@ -272,6 +278,68 @@ async def test_a_store_that_fails_gives_popular_items_and_says_so(path: Path) ->
 
 async def test_stage_times_are_those_of_the_stages(path: Path) -> None:
     path.saw("u", "1")
+    began = time.perf_counter()
     stages = (await path.page("u")).stages
-    assert min(stages.queue, stages.features, stages.model, stages.page) >= 0
-    assert stages.model > 0
+    whole_ms = (time.perf_counter() - began) * 1000
+    times = (stages.queue, stages.features, stages.model, stages.page)
+    assert min(times) > 0
+    assert sum(times) <= whole_ms
+
+
+async def together(path: Path, *requests: tuple[str, float, dict[str, Any]]) -> list[Page]:
+    """Pages of requests that share one batch: all of them come before the first turn of the event loop."""
+    return await asyncio.gather(
+        *(path.page(user, timeout_s=timeout_s, **fields) for user, timeout_s, fields in requests)
+    )
+
+
+async def test_a_batch_may_take_as_long_as_its_most_patient_caller(path: Path) -> None:
+    path.saw("u", "1")
+    await together(path, ("u", 1, {}), ("u", 9, {}), ("u", 2, {}))
+    [asked] = path.scorer.asked
+    assert 8 < asked["timeout_s"] <= 9
+
+
+async def test_in_a_batch_each_caller_gets_the_reasons_it_asked_for(path: Path) -> None:
+    path.saw("u", "1")
+    pages = await together(path, ("u", 5, {}), ("u", 5, {"explain": True}), ("u", 5, {}))
+    assert [asked["reasons"] for asked in path.scorer.asked] == [True]
+    assert [all(line.reason for line in page.items) for page in pages] == [False, True, False]
+
+
+@pytest.mark.parametrize("plain_first", [True, False])
+async def test_a_filtered_call_does_not_wipe_the_page_of_the_plain_one_beside_it(
+    path: Path, plain_first: bool
+) -> None:
+    path.saw("u", "1")
+    both: list[tuple[str, float, dict[str, Any]]] = [("u", 5, {}), ("u", 5, {"categories": ("even",)})]
+    await together(path, *(both if plain_first else reversed(both)))
+    await path.recommend.close()
+    assert len(path.store.answers["u"].page_keys) == ANSWERED
+    assert path.store.answers["u"].page_is_current
+
+
+async def test_a_plain_page_is_kept_though_a_filtered_call_came_first(path: Path) -> None:
+    record = path.saw("u", "1")
+    older = CachedAnswer(7, record.revision, 1, np.array([3, 4], np.float32), item_keys(["9"]), False)
+    path.store.records["u"] = replace(record, answer=older)
+    await path.page("u", categories=("even",))
+    await path.recommend.close()
+    assert path.store.answers == {}
+    await path.page("u")
+    await path.recommend.close()
+    kept = path.store.answers["u"]
+    assert (kept.vector.tolist(), len(kept.page_keys), kept.page_is_current) == ([3, 4], ANSWERED, True)
+
+
+async def test_a_store_that_hangs_is_not_waited_for_beyond_the_time_given(path: Path) -> None:
+    async def hang(user_ids: Sequence[str]) -> list[UserRecord]:
+        await asyncio.Event().wait()
+        return []
+
+    path.store.read = hang  # type: ignore[method-assign]  # told to hang
+    page = await asyncio.wait_for(path.page("u", timeout_s=0.1), 5)
+    assert page.degraded is Degraded.STORE_UNAVAILABLE
+    path.router.serving = None
+    page = await asyncio.wait_for(path.page("u", timeout_s=0.1), 5)
+    assert page.degraded is Degraded.STORE_UNAVAILABLE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
@@ -30,11 +31,14 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generat
         self.asked: list[triton.ModelInferRequest] = []
         self.scores = SCORES
         self.refuses: tuple[grpc.StatusCode, str] | None = None
+        self.hangs = False
 
     async def ModelInfer(
         self, request: triton.ModelInferRequest, context: grpc.aio.ServicerContext[object, object]
     ) -> triton.ModelInferResponse:
         self.asked.append(request)
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.refuses is not None:
             await context.abort(*self.refuses)
         arrays = {"item_keys": KEYS, "scores": self.scores, "reason_keys": KEYS, "user_vector": VECTORS}
@@ -59,10 +63,12 @@ async def fake() -> AsyncIterator[tuple[FakeTriton, Scorer]]:
     await server.stop(0)
 
 
-async def score(scorer: Scorer, catalog: Catalog, *, reasons: bool = False, vectors: bool = False) -> Scores:
+async def score(
+    scorer: Scorer, catalog: Catalog, *, reasons: bool = False, vectors: bool = False, timeout_s: float = 5
+) -> Scores:
     version = ServingVersion("recommender", 7, {"history_keys": Tensor("INT64", 3)}, catalog)
     inputs = {"history_keys": np.array([[1, 2, 3], [4, 5, 6]], np.int64)}
-    return await scorer.score(version, inputs, reasons=reasons, vectors=vectors, timeout_s=5)
+    return await scorer.score(version, inputs, reasons=reasons, vectors=vectors, timeout_s=timeout_s)
 
 
 async def test_the_version_is_pinned_and_the_arrays_arrive_as_they_are(
@@ -107,3 +113,12 @@ async def test_what_triton_refuses_says_why(fake: tuple[FakeTriton, Scorer], cat
     triton_.refuses = (grpc.StatusCode.UNAVAILABLE, "no such version")
     with pytest.raises(ModelUnavailable, match="UNAVAILABLE: no such version"):
         await score(scorer, catalog)
+
+
+async def test_a_triton_that_hangs_is_not_waited_for_beyond_the_time_given(
+    fake: tuple[FakeTriton, Scorer], catalog: Catalog
+) -> None:
+    triton_, scorer = fake
+    triton_.hangs = True
+    with pytest.raises(ModelUnavailable, match="DEADLINE_EXCEEDED"):
+        await asyncio.wait_for(score(scorer, catalog, timeout_s=0.05), 5)
