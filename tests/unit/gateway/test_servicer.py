@@ -1,0 +1,148 @@
+"""The edge: deadlines, request ids, and what is logged; the calls themselves are tested end to end."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import grpc
+import pytest
+
+from client.riptide.v1 import recommender_pb2 as pb
+from features.store import StoreUnavailable
+from gateway.errors import NotFound
+from gateway.metrics import Metrics
+from gateway.servicer import Recommender
+
+
+class Aborted(Exception):
+    """What gRPC raises to end a call."""
+
+
+class FakeContext:
+    """A call with this much time left."""
+
+    def __init__(self, remaining_s: float | None) -> None:
+        self._remaining_s = remaining_s
+        self.aborted: tuple[grpc.StatusCode, str, dict[str, str]] | None = None
+
+    def time_remaining(self) -> float | None:
+        return self._remaining_s
+
+    async def abort(self, code: grpc.StatusCode, details: str, metadata: tuple[tuple[str, str], ...]) -> None:
+        self.aborted = code, details, dict(metadata)
+        raise Aborted
+
+
+class Handler:
+    """Remembers how much time it was given; fails if it is told to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.remaining_s: list[float] = []
+        self.ids: list[str] = []
+        self._error = error
+
+    async def __call__(self, request: Any, request_id: str, remaining_s: float) -> bytes:
+        self.remaining_s.append(remaining_s)
+        self.ids.append(request_id)
+        if self._error is not None:
+            raise self._error
+        return b"answer"
+
+
+@pytest.fixture
+def recommender() -> Recommender:
+    nothing = cast(Any, None)
+    return Recommender(
+        nothing, nothing, nothing, Metrics(), default_deadline_s=1.5, model_timeout_s=0.5, access_log=True
+    )
+
+
+async def answer(
+    recommender: Recommender, handler: Handler, context: FakeContext, request: Any = None
+) -> bytes:
+    request = request or pb.RecommendRequest(user_id="alice@example.com")
+    return await recommender._answer("Recommend", handler, request, cast(Any, context))
+
+
+@pytest.mark.parametrize(("remaining_s", "given_s"), [(None, 1.5), (0.25, 0.25), (60.0, 60.0)])
+async def test_a_call_has_its_own_time_or_the_default(
+    recommender: Recommender, remaining_s: float | None, given_s: float
+) -> None:
+    handler = Handler()
+    assert await answer(recommender, handler, FakeContext(remaining_s)) == b"answer"
+    assert handler.remaining_s == [given_s]
+
+
+async def test_a_call_whose_time_is_up_is_not_worked_on(recommender: Recommender) -> None:
+    handler, context = Handler(), FakeContext(0)
+    with pytest.raises(Aborted):
+        await answer(recommender, handler, context)
+    assert handler.remaining_s == []
+    assert context.aborted is not None
+    assert context.aborted[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert recommender.in_flight == 0
+
+
+async def test_a_request_id_is_the_callers_or_a_new_one_each_time(recommender: Recommender) -> None:
+    handler = Handler()
+    await answer(recommender, handler, FakeContext(1), pb.RecommendRequest(request_id="mine"))
+    for request in (pb.RecommendRequest(), pb.DescribeUserRequest(), pb.ForgetUserRequest()):
+        await answer(recommender, handler, FakeContext(1), request)
+    assert handler.ids[0] == "mine"
+    assert len(set(handler.ids)) == 4
+    assert all(handler.ids)
+
+
+@pytest.mark.parametrize("bad", ["a\nb", "x" * 20_000])
+async def test_a_bad_request_id_is_neither_sent_back_nor_logged(
+    recommender: Recommender, caplog: pytest.LogCaptureFixture, bad: str
+) -> None:
+    handler, context = Handler(), FakeContext(1)
+    with caplog.at_level(logging.INFO), pytest.raises(Aborted):
+        await answer(recommender, handler, context, pb.RecommendRequest(request_id=bad))
+    assert context.aborted is not None
+    code, sentence, metadata = context.aborted
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert sentence.startswith("request_id: ")
+    assert len(metadata["x-request-id"]) < 64
+    assert all(vars(record)["request_id"] == metadata["x-request-id"] for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (NotFound("user_id: nothing"), grpc.StatusCode.NOT_FOUND, "user_id: nothing"),
+        (
+            StoreUnavailable("MDB_PANIC"),
+            grpc.StatusCode.UNAVAILABLE,
+            "the feature store does not answer; try again",
+        ),
+        (KeyError("secret"), grpc.StatusCode.INTERNAL, "internal error; the gateway's log has the details"),
+    ],
+)
+async def test_the_caller_is_told_what_concerns_it_and_the_log_the_rest(
+    recommender: Recommender,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    code: grpc.StatusCode,
+    sentence: str,
+) -> None:
+    context = FakeContext(1)
+    with caplog.at_level(logging.INFO), pytest.raises(Aborted):
+        await answer(recommender, Handler(error), context)
+    assert context.aborted is not None
+    assert context.aborted[0] is code
+    assert context.aborted[1].startswith(sentence)
+    assert str(error) in caplog.text
+    assert "alice" not in caplog.text
+
+
+async def test_with_the_access_log_on_a_call_is_logged_without_its_user(
+    recommender: Recommender, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        await answer(recommender, Handler(), FakeContext(1))
+    [record] = caplog.records
+    assert (vars(record)["method"], vars(record)["code"]) == ("Recommend", "OK")
+    assert "alice" not in str(vars(record))
