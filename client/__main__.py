@@ -68,7 +68,10 @@ def main(argv: Sequence[str] | None = None, *, default_address: str) -> int:
         print(error.sentence, file=sys.stderr)
         return 2
     except Unreachable as error:
-        print(f"no gateway answers at {arguments.address} (make up starts one): {error.sentence}", file=sys.stderr)
+        print(
+            f"no gateway answers at {arguments.address} (make up starts one): {error.sentence}",
+            file=sys.stderr,
+        )
         return 1
     except RecommenderError as error:
         print(f"{arguments.address}: {error.status.name}: {error.sentence}", file=sys.stderr)

@@ -44,6 +44,14 @@ def degraded_name(reason: pb.DegradedReason) -> str:
         return str(reason)
 
 
+def event_name(kind: pb.EventType) -> str:
+    """`click` for EVENT_TYPE_CLICK; a type of a newer gateway as its number."""
+    try:
+        return pb.EventType.Name(kind).removeprefix("EVENT_TYPE_").lower()
+    except ValueError:
+        return str(kind)
+
+
 def stages_line(stages: pb.StageTimes) -> Text:
     """Milliseconds of each stage."""
     parts = [f"{field.name} {getattr(stages, field.name):.2f}" for field in pb.StageTimes.DESCRIPTOR.fields]
@@ -55,8 +63,9 @@ def history_table(events: Sequence[pb.DescribedEvent]) -> Table:
     table = Table("time", "type", "weight", "item", "title", box=None)
     for event in events:
         when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        kind = pb.EventType.Name(event.type).removeprefix("EVENT_TYPE_").lower()
-        table.add_row(when, kind, f"{event.weight:g}", Text(event.item_id), Text(event.title))
+        table.add_row(
+            when, event_name(event.type), f"{event.weight:g}", Text(event.item_id), Text(event.title)
+        )
     return table
 
 

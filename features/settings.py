@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+
+
+def _host(value: str) -> str:
+    """`value` if it can stand before `:port`: an IPv6 address cannot."""
+    try:
+        ipaddress.IPv4Address(value)
+    except ValueError as error:
+        numeric = not re.search("[A-Za-z]", value)
+        if numeric or not _HOST_NAME.fullmatch(value):
+            raise PydanticCustomError("host", "must be an IPv4 address or a host name") from error
+    return value
+
+
+Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
 
@@ -21,8 +39,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, use_attribute_docstrings=True)
 
-    host: str = "127.0.0.1"
-    """Address that the gateway binds. It has no authentication: leave it on loopback, or behind a proxy."""
+    host: Host = "127.0.0.1"
+    """What the gateway binds, an IPv4 address or a host name. It has no authentication: leave it on loopback,
+    or behind a proxy."""
     grpc_port: Port = 50051
     """Gateway, gRPC."""
     operator_port: Port = 50052
@@ -65,8 +84,8 @@ class Settings(BaseSettings):
 
     triton_address: str | None = None
     """`host:port` of a Triton gRPC endpoint that is already running; unset: one is started here."""
-    triton_host: str = "127.0.0.1"
-    """Address that a Triton started here binds."""
+    triton_host: Host = "127.0.0.1"
+    """IPv4 address or host name that a Triton started here binds."""
     triton_http_port: Port = 8000
     """Triton, HTTP."""
     triton_grpc_port: Port = 8001
@@ -83,13 +102,21 @@ class Settings(BaseSettings):
     @property
     def gateway_target(self) -> str:
         """`host:port` at which processes of this machine call the gateway."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host
+        host = "127.0.0.1" if self.host == "0.0.0.0" else self.host
         return f"{host}:{self.grpc_port}"
 
     @property
     def triton_target(self) -> str:
         """`host:port` of the Triton gRPC endpoint to call."""
         return self.triton_address or f"{self.triton_host}:{self.triton_grpc_port}"
+
+    @property
+    def store_folder(self) -> Path | None:
+        """The folder of the store that `store` names, there or not; None if it is of no known kind."""
+        kind, _, location = self.store.partition(":")
+        if kind != "lmdb":
+            return None
+        return Path(location) if location else self.state_dir / "store"
 
 
 def load_settings() -> Settings:

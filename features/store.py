@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from features.record import CachedAnswer, Event, UserRecord
@@ -92,13 +91,9 @@ def open_store(settings: Settings) -> FeatureStore:
     Raises:
         StoreUnavailable: it cannot be opened, or no such kind of store exists.
     """
-    kind, _, location = settings.store.partition(":")
-    if kind == "lmdb":
-        from features.lmdb_store import LmdbStore
+    folder = settings.store_folder
+    if folder is None:
+        raise StoreUnavailable(f"RIPTIDE_STORE: {settings.store!r} is not a store; use lmdb or lmdb:FOLDER")
+    from features.lmdb_store import LmdbStore
 
-        return LmdbStore(
-            Path(location) if location else settings.state_dir / "store",
-            history_cap=settings.store_history_cap,
-            map_bytes=settings.store_map_gib << 30,
-        )
-    raise StoreUnavailable(f"RIPTIDE_STORE: {settings.store!r} is not a store; use lmdb or lmdb:FOLDER")
+    return LmdbStore(folder, history_cap=settings.store_history_cap, map_bytes=settings.store_map_gib << 30)

@@ -9,11 +9,11 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 
-from features.settings import PREFIX, Settings
+from features.ports import port_problem
+from features.settings import Settings
 from gateway import http, metrics
 
 _RESTART_PAUSE_S = 1.0
@@ -22,35 +22,28 @@ log = logging.getLogger("riptide.gateway.supervisor")
 
 
 class PortInUse(Exception):
-    """Somebody else listens on a port that is wanted."""
+    """A port that is wanted cannot be listened on."""
 
 
-def check_port(host: str, port: int, setting: str) -> None:
-    """Makes sure that nobody listens on a port.
+def check_ports(settings: Settings) -> None:
+    """Makes sure that the gateway can listen on its ports.
 
     Raises:
-        PortInUse: somebody does; the sentence names the port and the setting.
+        PortInUse: on one it cannot; the sentence names the port and the setting.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do, so that a port is not "in use" for the minute after its last connection.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise PortInUse(
-                f"port {port} on {host} is not free ({error.strerror}); "
-                f"set {PREFIX}{setting.upper()} to another one"
-            ) from error
+    for field in ("grpc_port", "http_port"):
+        problem = port_problem(settings, field)
+        if problem:
+            raise PortInUse(problem)
 
 
 async def supervise(settings: Settings) -> int:
     """Runs the workers until SIGTERM or SIGINT; the exit status.
 
     Raises:
-        PortInUse: the gRPC or the HTTP port is taken.
+        PortInUse: it cannot listen on the gRPC or the HTTP port.
     """
-    check_port(settings.host, settings.grpc_port, "grpc_port")
-    check_port(settings.host, settings.http_port, "http_port")
+    check_ports(settings)
     metrics.prepare(settings.state_dir / "metrics" / str(settings.grpc_port))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

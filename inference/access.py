@@ -38,8 +38,3 @@ def admin_token(settings: Settings) -> str:
     except FileExistsError:
         pass
     return path.read_text().strip()
-
-
-def admin_metadata(settings: Settings) -> tuple[tuple[str, str], ...]:
-    """gRPC metadata that Triton wants with repository, shared-memory, trace and logging calls."""
-    return ((f"triton-grpc-protocol-{ADMIN_KEY}", admin_token(settings)),)

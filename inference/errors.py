@@ -4,7 +4,7 @@ TritonError              one sentence that says what is wrong and what would be 
 ├── TritonNotFound       no program, or no environment for its Python backend
 ├── UnfitEnvironment     an environment that Triton cannot work in (numpy 2, no shared libpython, old glibc)
 ├── NothingPublished     the repository holds no version of the model
-├── PortInUse            an address that another process listens on
+├── PortInUse            a port that cannot be listened on
 ├── TritonExited         the server ended before the model was ready
 ├── ModelNotReady        the model was not ready in time
 ├── ProofFailed          the model is ready, but its answers are not the expected ones

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import re
-import socket
 import sys
 from collections import deque
 from pathlib import Path
 
+from features.ports import port_problem
 from features.settings import PREFIX, Settings
 from inference.access import ADMIN_KEY, admin_token, launcher_folder
 from inference.environment import Interpreter, Triton
@@ -43,27 +42,15 @@ log = logging.getLogger("riptide.triton")
 
 
 def check_ports(settings: Settings) -> None:
-    """Refuse to start where another process listens.
+    """Refuse to start where Triton could not listen.
 
     Raises:
-        PortInUse: naming the port and its setting.
+        PortInUse: naming the port and the setting.
     """
     for field in ("triton_http_port", "triton_grpc_port", "triton_metrics_port"):
-        port = getattr(settings, field)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.triton_host, port))
-            except OSError as exc:
-                if exc.errno != errno.EADDRINUSE:
-                    raise PortInUse(
-                        f"{settings.triton_host}:{port} cannot be bound ({exc.strerror}); "
-                        f"see {PREFIX}TRITON_HOST and {PREFIX}{field.upper()}"
-                    ) from exc
-                raise PortInUse(
-                    f"port {port} is in use; set {PREFIX}{field.upper()} to a free one, "
-                    "or end what listens there"
-                ) from exc
+        problem = port_problem(settings, field)
+        if problem:
+            raise PortInUse(problem)
 
 
 def command(settings: Settings, triton: Triton, backends: Path, shm_prefix: str) -> list[str]:

@@ -30,6 +30,7 @@ from locust.stats import RequestStats, StatsEntry
 
 from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
+from client.tables import degraded_name
 from features.settings import load_settings
 from loadtest._visitors import Visitors, newest_data
 
@@ -142,8 +143,7 @@ def judge(answer: pb.RecommendResponse) -> tuple[str, Exception | None]:
     """The row that an answer is counted in, and why it is a failure, if it is."""
     name = _RECOMMEND
     if answer.degraded:
-        reason = pb.DegradedReason.Name(answer.degraded).removeprefix("DEGRADED_REASON_")
-        name = _DEGRADED + reason
+        name = _DEGRADED + degraded_name(answer.degraded)
     if not answer.items:
         return name + _FAILED, EmptyPage("a page without items")
     return name, None

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import socket
-
+from features.ports import port_problem
 from features.settings import PREFIX, Settings
 from stack.errors import StackError
 
 
 def check_ports(settings: Settings) -> None:
     """Raises StackError, naming port and setting, if a port is taken or given to two things."""
-    wanted = {"grpc_port": settings.host, "http_port": settings.host}
+    fields = ["grpc_port", "http_port"]
     if settings.triton_address is None:
-        wanted |= dict.fromkeys(
-            ("triton_http_port", "triton_grpc_port", "triton_metrics_port"), settings.triton_host
-        )
+        fields += ["triton_http_port", "triton_grpc_port", "triton_metrics_port"]
     taken: dict[int, str] = {}
-    for field, host in wanted.items():
+    for field in fields:
         port: int = getattr(settings, field)
         setting = PREFIX + field.upper()
         if port in taken:
@@ -24,21 +21,6 @@ def check_ports(settings: Settings) -> None:
                 f"port {port} is given to both {taken[port]} and {setting}: change one", status=2
             )
         taken[port] = setting
-        problem = _why_not(host, port)
+        problem = port_problem(settings, field)
         if problem:
-            raise StackError(
-                f"port {port} on {host} cannot be used ({problem}): free it, or set {setting}", status=2
-            )
-
-
-def _why_not(host: str, port: int) -> str | None:
-    """The system's reason why `port` cannot be listened on; None if it can."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # Connections of a server that has just ended may linger; they do not keep a new one from listening.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return (error.strerror or str(error)).lower()
-    return None
+            raise StackError(problem, status=2)

@@ -35,11 +35,6 @@ class Services:
         for log in (self._triton_log, self._gateway_log):
             set_aside(log)
 
-    @property
-    def running(self) -> bool:
-        """Whether they have been started, and not stopped since."""
-        return bool(self._running)
-
     async def start(self) -> None:
         """Starts Triton, unless an address of one is set, and the gateway. Returns before they are ready."""
         if self._settings.triton_address is None:

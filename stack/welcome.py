@@ -16,7 +16,7 @@ from rich.text import Text
 from client.client import Client
 from client.errors import RecommenderError
 from client.riptide.v1 import recommender_pb2 as pb
-from client.tables import origin_line, stages_line
+from client.tables import degraded_name, event_name, origin_line, stages_line
 from features.settings import Settings
 from stack.errors import StackError
 
@@ -42,9 +42,8 @@ async def welcome(settings: Settings, data: Path, console: Console) -> None:
         console.print(part)
     console.print(next_steps(settings, user_id), markup=False, soft_wrap=True)
     if page.degraded and user.events:
-        reason = pb.DegradedReason.Name(page.degraded).removeprefix("DEGRADED_REASON_")
         raise StackError(
-            f"the first page did not come from the model ({reason}); "
+            f"the first page did not come from the model ({degraded_name(page.degraded)}); "
             f"the gateway's log is {settings.state_dir / 'log' / 'gateway.log'}"
         )
 
@@ -60,8 +59,7 @@ def side_by_side(user: pb.DescribeUserResponse, page: pb.RecommendResponse) -> T
     """What the user had last, newest first, beside what is recommended now."""
     had = Table("", f"the latest of user {escape(user.user_id)}", box=None, pad_edge=False)
     for event in reversed(user.events[-_LATEST:]):
-        kind = pb.EventType.Name(event.type).removeprefix("EVENT_TYPE_").lower()
-        had.add_row(kind, _line(event.title or event.item_id))
+        had.add_row(event_name(event.type), _line(event.title or event.item_id))
     wanted = Table("", "recommended now", "because of", box=None, pad_edge=False)
     for item in page.items:
         reason = _line(item.reason.title or item.reason.item_id, "dim")

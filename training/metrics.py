@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-METRICS = ("hr", "precision", "recall", "ndcg", "mrr")
-
 
 def hit_matrix(ranked: NDArray[np.int64], targets: Sequence[NDArray[np.int32]]) -> NDArray[np.bool_]:
     """Which slots of the ranked items, int `[B, k]`, hold a target of their user: bool `[B, k]`."""

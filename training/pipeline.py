@@ -165,8 +165,8 @@ def forgotten_users(settings: Settings) -> frozenset[str]:
     Raises:
         TrainingError: there is a store, and it cannot be read. Training anyway could use what it must not.
     """
-    kind, _, place = settings.store.partition(":")
-    if kind == "lmdb" and not Path(place).exists():
+    folder = settings.store_folder
+    if folder is not None and not folder.exists():  # opening it would make it
         return frozenset()
 
     async def read() -> frozenset[str]:

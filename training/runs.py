@@ -8,7 +8,7 @@ settings.
             weights.npz      of the best epoch
             result.json      `Result`; written last, so a folder with it is finished
         time-seed-1/         trained for the global time split, likewise
-        baselines.json       their figures under both protocols
+        baselines-<split>.json  figures of the baselines under each protocol
         metrics.json  report.md  *.png
 
 A weight file is of the epoch with the best validation NDCG@10 of a model that saw the training part of its

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,20 +15,10 @@ import psutil
 import pytest
 
 from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
+from tests.ports import free_ports
 
 QUICK = Path(__file__).with_name("quick.toml")
 PORTS = ("grpc", "operator", "http", "triton_http", "triton_grpc", "triton_metrics")
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @dataclass(frozen=True)

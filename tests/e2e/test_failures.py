@@ -17,7 +17,8 @@ import pytest
 
 from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
-from tests.e2e.conftest import Deployment, free_ports
+from tests.e2e.conftest import Deployment
+from tests.ports import free_ports
 
 DEADLINE_S = 1.0
 FULL_AGAIN_S = 30.0

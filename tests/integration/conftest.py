@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,21 +18,10 @@ from features.settings import Settings
 from inference.environment import Interpreter, probe
 from inference.server import pid_file
 from rollout.publish import publish
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 READY_S = 120
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def settings_below(folder: Path) -> Settings:

@@ -16,7 +16,7 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from features.settings import Settings
-from inference.access import admin_metadata
+from inference.access import ADMIN_KEY, admin_token
 from inference.golden import Golden, difference, read_golden
 from inference.proof import infer, open_channel, prove_target
 from tests.integration.conftest import Launcher, launch, settings_below, wait_until
@@ -106,10 +106,11 @@ async def test_a_version_that_is_not_there_is_unavailable(triton: Launcher) -> N
 
 async def test_managing_models_needs_the_token(triton: Launcher) -> None:
     request = service_pb2.RepositoryIndexRequest()
+    token = ((f"triton-grpc-protocol-{ADMIN_KEY}", admin_token(triton.settings)),)
     async with stub_of(triton.settings) as stub:
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.RepositoryIndex(request, timeout=10)
-        index = await stub.RepositoryIndex(request, metadata=admin_metadata(triton.settings), timeout=10)
+        index = await stub.RepositoryIndex(request, metadata=token, timeout=10)
     assert [model.name for model in index.models] == ["recommender"]
 
 

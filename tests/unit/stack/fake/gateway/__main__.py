@@ -1,20 +1,15 @@
-"""Stands for the gateway: health, /readyz, DescribeUser and Recommend."""
+"""Stands for the gateway: /readyz, DescribeUser and Recommend. Its model is there at the second question."""
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
 
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1.recommender_pb2_grpc import RecommenderServicer, add_RecommenderServicer_to_server
-
-
-class Health(health_pb2_grpc.HealthServicer):
-    async def Check(self, request, context):
-        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
 
 class Recommender(RecommenderServicer):
@@ -32,16 +27,20 @@ class Recommender(RecommenderServicer):
         )
 
 
+MODEL = iter(["NOT_SERVING"])
+
+
 async def http(reader, writer):
-    await reader.readline()
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    model = os.environ.get("FAKE_MODEL") or next(MODEL, "SERVING")
+    body = json.dumps({"gateway": "SERVING", "model": model}).encode()
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
     await writer.drain()
     writer.close()
 
 
 async def main():
     server = grpc.aio.server()
-    health_pb2_grpc.add_HealthServicer_to_server(Health(), server)
     add_RecommenderServicer_to_server(Recommender(), server)
     server.add_insecure_port(f"127.0.0.1:{os.environ['RIPTIDE_GRPC_PORT']}")
     await server.start()
