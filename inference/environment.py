@@ -33,7 +33,6 @@ print(json.dumps({
     "python": "%d.%d" % sys.version_info[:2],
     "shared": bool(sysconfig.get_config_var("Py_ENABLE_SHARED")),
     "libpython_folder": sysconfig.get_config_var("LIBDIR"),
-    "site_packages": sysconfig.get_path("purelib"),
     "numpy": of("numpy"),
     "tensorflow": of("tensorflow") or of("tensorflow-cpu"),
     "wheel": of("nvidia-pytriton"),
@@ -51,7 +50,6 @@ class Interpreter:
     python: str
     shared: bool
     libpython_folder: str
-    site_packages: str
     numpy: str | None
     tensorflow: str | None
     wheel: str | None

@@ -20,7 +20,6 @@ FIT = Interpreter(
     python="3.11",
     shared=True,
     libpython_folder="/python/lib",
-    site_packages="/triton/site-packages",
     numpy="1.26.4",
     tensorflow="2.21.0",
     wheel="0.7.0",
