@@ -138,18 +138,22 @@ class Client:
         answer: pb.RecordEventsResponse = await self._call(self._stub.RecordEvents, request, timeout_s)
         return answer
 
-    async def describe_user(self, user_id: str, *, timeout_s: float | None = None) -> pb.DescribeUserResponse:
+    async def describe_user(
+        self, user_id: str, *, request_id: str = "", timeout_s: float | None = None
+    ) -> pb.DescribeUserResponse:
         """All that is stored of a user; `NotFound` if nothing is."""
-        request = pb.DescribeUserRequest(user_id=user_id)
+        request = pb.DescribeUserRequest(user_id=user_id, request_id=request_id)
         answer: pb.DescribeUserResponse = await self._call(self._stub.DescribeUser, request, timeout_s)
         return answer
 
-    async def forget_user(self, user_id: str, *, timeout_s: float | None = None) -> pb.ForgetUserResponse:
+    async def forget_user(
+        self, user_id: str, *, request_id: str = "", timeout_s: float | None = None
+    ) -> pb.ForgetUserResponse:
         """Deletes all that is stored of a user, and leaves the id out of future trainings.
 
         If an answer was lost and the try repeated, `existed` is false although this call deleted the record.
         """
-        request = pb.ForgetUserRequest(user_id=user_id)
+        request = pb.ForgetUserRequest(user_id=user_id, request_id=request_id)
         answer: pb.ForgetUserResponse = await self._call(self._stub.ForgetUser, request, timeout_s)
         return answer
 

@@ -98,7 +98,7 @@ def _allowed_categories(rows: Sequence[Row], width: int, catalog: Catalog) -> ND
     allowed = np.ones((len(rows), width), np.bool_)
     for slots, row in zip(allowed, rows, strict=True):
         if row.categories:
-            slots[:] = False
+            slots[:] = False  # the last one, too: it is that of the items without a category
             # The version may have changed since the names were checked: one that it lacks matches nothing.
             known = [
                 index for name in row.categories if (index := catalog.category_index.get(name)) is not None

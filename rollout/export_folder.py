@@ -107,11 +107,11 @@ def check_agreement(export: Export, signature: Signature) -> None:
     except CatalogError as exc:
         raise BadExport(str(exc)) from exc
     try:
-        categories = max(1, len(catalog.categories))
-        if categories != signature.widths.get("C", categories):
+        slots = len(catalog.categories) + 1  # the last is for items without a category
+        if slots != signature.widths.get("C", slots):
             raise BadExport(
-                f"{export.catalog}: has {categories} categories, but the SavedModel "
-                f"has {signature.widths['C']}"
+                f"{export.catalog}: has {slots - 1} categories, but the SavedModel "
+                f"has {signature.widths['C'] - 1}"
             )
         for key in sorted({int(key) for key in export.golden.outputs["item_keys"].flat} - {0}):
             if key not in catalog:

@@ -33,7 +33,7 @@ from training.runs import Result
 
 NEIGHBOURS = 100
 PARITY_TOLERANCE = 1e-4
-_LAYOUT = 1
+_LAYOUT = 2
 """Raise it when the same run exports to something else, so that old exports are not reused."""
 
 
@@ -91,7 +91,7 @@ def export(
                 f"more than {PARITY_TOLERANCE:.0e}: not exported"
             )
         widths = {"T": served.history, "D": served.width, "K": served.page_size}
-        widths["C"] = max(1, len(prepared.categories))
+        widths["C"] = len(prepared.categories) + 1
         description = _description(config, prepared, result, widths, difference)
         (new / "training.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return Export(folder, difference, reused=False)

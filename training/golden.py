@@ -88,11 +88,12 @@ def write_golden(path: Path, golden: Arrays) -> None:
 def _allowed(golden: Arrays, row: int, prepared: Prepared) -> NDArray[np.bool_]:
     excluded = set(golden["in:exclude_keys"][row].tolist())
     mask = golden["in:allowed_categories"][row]
-    wanted = {category for category, allowed in zip(prepared.categories, mask, strict=False) if allowed}
+    wanted = {category for category, allowed in zip(prepared.categories, mask[:-1], strict=True) if allowed}
     keys = item_keys(item.item_id for item in prepared.items).tolist()
     return np.array(
         [
-            key not in excluded and (bool(mask.all()) or not wanted.isdisjoint(item.categories))
+            key not in excluded
+            and (bool(mask[-1]) if not item.categories else not wanted.isdisjoint(item.categories))
             for key, item in zip(keys, prepared.items, strict=True)
         ]
     )
@@ -107,7 +108,7 @@ def _inputs(prepared: Prepared, config: ModelConfig) -> Arrays:
     times = [np.resize(user.times, len(history)) for user, history in zip(users, histories, strict=True)]
     rows = np.arange(COUNT)
     excluded = [history if row % 4 >= 2 else history[:0] for row, history in enumerate(histories)]
-    allowed = np.ones((COUNT, max(1, len(prepared.categories))), np.bool_)
+    allowed = np.ones((COUNT, len(prepared.categories) + 1), np.bool_)
     if prepared.categories:
         allowed[rows % 4 == 3] = False
         allowed[rows % 4 == 3, rows[rows % 4 == 3] % len(prepared.categories)] = True

@@ -14,6 +14,7 @@ from features.settings import Settings
 from features.store import StoreError, open_store
 from training.baselines import Counts, count
 from training.config import Config
+from training.data_folder import exclusive
 from training.dataset import Prepared, open_prepared
 from training.errors import TrainingError
 from training.events import prepare, print_report
@@ -82,7 +83,8 @@ class Pipeline:
             baselines = self._runs.baselines(split, counts)
             results = self._runs.all_finished(split)
             protocols.append(ProtocolReport(split.name, _MEANINGS[split.name], baselines, results))
-        write_report(self._runs.folder, self._config, self._prepared, protocols)
+        with exclusive(self._runs.folder):
+            write_report(self._runs.folder, self._config, self._prepared, protocols)
         print_summary(self._console, self._runs.folder, protocols, _main_cutoff(self._config))
 
     def export(self, seed: int) -> Export:

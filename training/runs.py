@@ -157,6 +157,10 @@ class Runs:
 
     def baselines(self, split: Split, counts: Callable[[], Counts]) -> list[Evaluation]:
         """The baselines on the test part of a split, reused if they are of this data."""
+        with exclusive(self.folder):
+            return self._baselines(split, counts)
+
+    def _baselines(self, split: Split, counts: Callable[[], Counts]) -> list[Evaluation]:
         path = self.folder / f"baselines-{split.name.replace(' ', '-')}.json"
         decides = [_BASELINES, self.prepared.fingerprint, repr(split), self.config.evaluation.cutoffs]
         fingerprint = sha256(json.dumps(decides).encode()).hexdigest()

@@ -33,7 +33,8 @@ class Served(tf.Module):
         *,
         page_size: int,
     ) -> None:
-        """`items[i]` has index i + 1 in the encoder; `categories` is the `allowed_categories` axis."""
+        """`items[i]` has index i + 1 in the encoder; the `allowed_categories` axis is `categories`, and after
+        them one slot for the items that have none."""
         super().__init__()
         # Only the weights are part of the artefact: a tracked Keras model would be saved with signatures of
         # its own.
@@ -138,14 +139,13 @@ class Served(tf.Module):
         return tf.tensor_scatter_nd_update(scores, at, tf.fill(tf.shape(at)[:1], -np.inf))
 
     def _within_categories(self, scores: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
-        """All true means no filter, so an item without any category passes then, and only then."""
-        unfiltered = tf.reduce_all(allowed, axis=1, keepdims=True)  # (B, 1)
+        """Scores `[B, N + 1]` with −inf for what no allowed category holds; all true means no filter."""
 
         def filtered() -> tf.Tensor:
             matches = tf.matmul(tf.cast(allowed, tf.float32), self._item_categories)  # (B, N + 1)
-            return tf.where((matches > 0) | unfiltered, scores, -np.inf)
+            return tf.where(matches > 0, scores, -np.inf)
 
-        return tf.cond(tf.reduce_all(unfiltered), lambda: tf.identity(scores), filtered)
+        return tf.cond(tf.reduce_all(allowed), lambda: tf.identity(scores), filtered)
 
     def _reasons(self, history_keys: tf.Tensor, recommended: tf.Tensor) -> tf.Tensor:
         """For each recommended item the item of the history whose vector has the highest cosine with it.
@@ -163,9 +163,12 @@ class Served(tf.Module):
 
 
 def _category_matrix(items: Sequence[CatalogItem], categories: Sequence[str]) -> NDArray[np.float32]:
-    """float32 `[max(1, C), N + 1]`: 1 where the item has the category. Padding has none."""
+    """float32 `[C, N + 1]`: 1 where the item has the category, in the last row where it has none.
+
+    Padding, column 0, is in no row.
+    """
     row_of = {category: row for row, category in enumerate(categories)}
-    matrix = np.zeros((max(1, len(categories)), len(items) + 1), np.float32)
+    matrix = np.zeros((len(categories) + 1, len(items) + 1), np.float32)
     for column, item in enumerate(items, start=1):
-        matrix[[row_of[category] for category in item.categories], column] = 1.0
+        matrix[[row_of[category] for category in item.categories] or -1, column] = 1.0
     return matrix

@@ -183,5 +183,5 @@ def test_a_port_in_use_is_said_in_one_line_with_its_setting(deployment: Deployme
     done = deployment.run("gateway")
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
-    assert line.startswith(f"port {deployment.port('grpc')} on 127.0.0.1 is not free")
+    assert line.startswith(f"port {deployment.port('grpc')} on 127.0.0.1 cannot be used")
     assert "RIPTIDE_GRPC_PORT" in line

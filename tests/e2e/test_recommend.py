@@ -203,6 +203,19 @@ async def test_a_forgotten_user_is_unknown_at_once_and_excluded_from_training(
     assert not known.user_vector
 
 
+async def test_every_answer_carries_the_id_of_its_request(gateway: RecommenderStub) -> None:
+    user = new_user()
+    events = [pb.Event(user_id=user, item_id="50", type=pb.EVENT_TYPE_CLICK)]
+    answers = [
+        await gateway.Recommend(pb.RecommendRequest(user_id=user, limit=1, request_id="r1"), timeout=5),
+        await gateway.SimilarItems(pb.SimilarItemsRequest(item_id="50", limit=1, request_id="r2"), timeout=5),
+        await gateway.RecordEvents(pb.RecordEventsRequest(events=events, request_id="r3"), timeout=5),
+        await gateway.DescribeUser(pb.DescribeUserRequest(user_id=user, request_id="r4"), timeout=5),
+        await gateway.ForgetUser(pb.ForgetUserRequest(user_id=user, request_id="r5"), timeout=5),
+    ]
+    assert [answer.request_id for answer in answers] == ["r1", "r2", "r3", "r4", "r5"]
+
+
 BAD_EVENTS = [
     ({"user_id": ""}, "events[1].user_id: must have 1 to 256 bytes, not 0"),
     ({"user_id": "x" * 10_000}, "events[1].user_id: must have 1 to 256 bytes, not 10000"),

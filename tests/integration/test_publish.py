@@ -34,7 +34,7 @@ def test_a_version_is_whole_and_can_be_traced(published: Settings) -> None:
     assert (config.platform, config.backend) == ("tensorflow_savedmodel", "tensorflow")
     assert manifest is not None
     assert manifest.data_fingerprint == "tiny"
-    assert manifest.widths == {"T": 8, "D": 4, "C": 3, "K": 10}
+    assert manifest.widths == {"T": 8, "D": 4, "C": 4, "K": 10}
     listed = {name for name in manifest.files if not name.startswith("model.savedmodel/")}
     assert listed == {"golden.npz", "catalog.lmdb"}
     assert versions(published) == ["1"]

@@ -133,7 +133,7 @@ def test_a_port_in_use_is_named_before_anything_starts(published: Settings, tmp_
         status = launcher.process.wait(60)
     said = launcher.output.read_text()
     assert status == 2
-    assert f"port {settings.triton_grpc_port} is in use" in said
+    assert f"port {settings.triton_grpc_port} on 127.0.0.1 cannot be used (address already in use)" in said
     assert "RIPTIDE_TRITON_GRPC_PORT" in said
     assert not (settings.state_dir / "triton").exists()
 

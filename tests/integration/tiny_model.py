@@ -16,7 +16,7 @@ import tensorflow as tf
 from features.catalog import CatalogItem, write_catalog
 from features.schema import item_key, item_keys
 
-ITEMS, HISTORY, WIDTH, EXCLUDED, CATEGORIES, ANSWER = 50, 8, 4, 16, 3, 10
+ITEMS, HISTORY, WIDTH, EXCLUDED, CATEGORIES, ANSWER = 50, 8, 4, 16, 4, 10
 GOLDEN_ROWS = 16
 REQUEST_TIME = 1_700_000_000
 
@@ -37,7 +37,8 @@ class TinyRecommender(tf.Module):  # type: ignore[misc]  # tensorflow has no typ
         rng = np.random.default_rng(2)
         self.keys = tf.constant(keys_of_items())
         self.vectors = tf.Variable(rng.normal(size=(ITEMS, WIDTH)).astype(np.float32))
-        self.members = tf.constant(rng.random((ITEMS, CATEGORIES)) < 0.6)
+        named = rng.random((ITEMS, CATEGORIES - 1)) < 0.6
+        self.members = tf.constant(np.column_stack([named, ~named.any(axis=1)]))
 
     def rows_of(self, keys: tf.Tensor) -> tf.Tensor:
         """Index of each key, `ITEMS` for an unknown one."""
@@ -91,7 +92,6 @@ class TinyRecommender(tf.Module):  # type: ignore[misc]  # tensorflow has no typ
         vector = tf.where(user_vector_fresh > 0, user_vector, encoded)
         scores = tf.matmul(vector, self.vectors, transpose_b=True)
         passes = tf.reduce_any(self.members[None] & allowed_categories[:, None], axis=2)
-        passes |= tf.reduce_all(allowed_categories, axis=1, keepdims=True)
         excluded = tf.reduce_any(self.rows_of(exclude_keys)[:, :, None] == tf.range(ITEMS), axis=1)
         floor = tf.float32.min
         best, place = tf.math.top_k(tf.where(passes & ~excluded, scores, floor), ANSWER)
@@ -120,7 +120,7 @@ def golden_inputs(rows: int = GOLDEN_ROWS) -> dict[str, np.ndarray]:
     excluded = np.zeros((rows, EXCLUDED), np.int64)
     excluded[::2, :5] = rng.choice(keys, (len(excluded[::2]), 5))
     allowed = np.ones((rows, CATEGORIES), np.bool_)
-    allowed[::3] = [True, False, False]
+    allowed[::3] = [True, False, False, False]
     return {
         "history_keys": history,
         "history_times": REQUEST_TIME - rng.integers(0, 10**6, (rows, HISTORY)),
@@ -151,7 +151,9 @@ def write_export(folder: Path) -> None:
         folder / "catalog.lmdb",
         items=[
             CatalogItem(
-                item_id, item_id.title(), tuple(name for name, is_in in zip(names, row, strict=True) if is_in)
+                item_id,
+                item_id.title(),
+                tuple(name for name, is_in in zip(names, row[:-1], strict=True) if is_in),
             )
             for item_id, row in zip(ITEM_IDS, model.members.numpy(), strict=True)
         ],

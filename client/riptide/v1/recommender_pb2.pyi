@@ -182,13 +182,15 @@ class RecordEventsResponse(_message.Message):
     def __init__(self, recorded: _Optional[int] = ..., duplicates: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class DescribeUserRequest(_message.Message):
-    __slots__ = ("user_id",)
+    __slots__ = ("user_id", "request_id")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     user_id: str
-    def __init__(self, user_id: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, user_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class DescribeUserResponse(_message.Message):
-    __slots__ = ("user_id", "events", "attributes", "user_vector", "user_vector_version", "last_page_item_ids", "excluded_from_training")
+    __slots__ = ("user_id", "events", "attributes", "user_vector", "user_vector_version", "last_page_item_ids", "excluded_from_training", "request_id")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -203,6 +205,7 @@ class DescribeUserResponse(_message.Message):
     USER_VECTOR_VERSION_FIELD_NUMBER: _ClassVar[int]
     LAST_PAGE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     EXCLUDED_FROM_TRAINING_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     events: _containers.RepeatedCompositeFieldContainer[DescribedEvent]
     attributes: _containers.ScalarMap[str, str]
@@ -210,7 +213,8 @@ class DescribeUserResponse(_message.Message):
     user_vector_version: int
     last_page_item_ids: _containers.RepeatedScalarFieldContainer[str]
     excluded_from_training: bool
-    def __init__(self, user_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[DescribedEvent, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., user_vector: _Optional[_Iterable[float]] = ..., user_vector_version: _Optional[int] = ..., last_page_item_ids: _Optional[_Iterable[str]] = ..., excluded_from_training: _Optional[bool] = ...) -> None: ...
+    request_id: str
+    def __init__(self, user_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[DescribedEvent, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., user_vector: _Optional[_Iterable[float]] = ..., user_vector_version: _Optional[int] = ..., last_page_item_ids: _Optional[_Iterable[str]] = ..., excluded_from_training: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class DescribedEvent(_message.Message):
     __slots__ = ("item_id", "title", "type", "time", "weight")
@@ -227,13 +231,17 @@ class DescribedEvent(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., title: _Optional[str] = ..., type: _Optional[_Union[EventType, str]] = ..., time: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class ForgetUserRequest(_message.Message):
-    __slots__ = ("user_id",)
+    __slots__ = ("user_id", "request_id")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     user_id: str
-    def __init__(self, user_id: _Optional[str] = ...) -> None: ...
+    request_id: str
+    def __init__(self, user_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ForgetUserResponse(_message.Message):
-    __slots__ = ("existed",)
+    __slots__ = ("existed", "request_id")
     EXISTED_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     existed: bool
-    def __init__(self, existed: _Optional[bool] = ...) -> None: ...
+    request_id: str
+    def __init__(self, existed: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...

@@ -89,7 +89,7 @@ class Path:
             "user_vector": Tensor("FP32", WIDTH),
             "user_vector_fresh": Tensor("INT32", 1),
             "exclude_keys": Tensor("INT64", 0),
-            "allowed_categories": Tensor("BOOL", 2),
+            "allowed_categories": Tensor("BOOL", 3),
         }
         self.store, self.scorer = FakeStore(), FakeScorer()
         self.router = FakeRouter(ServingVersion("recommender", 7, inputs, catalog))
@@ -149,7 +149,7 @@ async def test_what_the_model_gets_is_the_users_history_exclusions_and_filter(pa
     assert abs(inputs["request_time"][0, 0] - time.time()) < 60
     assert inputs["history_keys"].tolist() == [[0, 0, item_key("1"), item_key("2")]]
     assert set(inputs["exclude_keys"][0].tolist()) == {0, item_key("9"), item_key("1"), item_key("2")}
-    assert inputs["allowed_categories"].tolist() == [[False, True]]
+    assert inputs["allowed_categories"].tolist() == [[False, True, False]]
     await path.page("u", include_seen=True)
     assert not path.scorer.calls[1]["exclude_keys"].any()
     assert path.scorer.calls[1]["allowed_categories"].all()

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import re
 import time
 import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import quote
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from client.riptide.v1 import recommender_pb2 as pb
-from features.catalog import Catalog
-from features.schema import EventType
+from features.catalog import Catalog, CatalogItem, write_catalog
+from features.schema import EventType, item_keys
 from gateway.errors import InvalidRequest
 from gateway.validation import check_events, check_filter, check_id, check_limit, check_request_id
 
@@ -41,10 +47,23 @@ def test_an_id_passes_exactly_if_it_has_at_most_256_bytes(text: str) -> None:
             check_id("user_id", text)
 
 
-@pytest.mark.parametrize("value", ["", "x" * 10_000, "é" * 129])
+# Of the last one the normal form has 256 bytes.
+@pytest.mark.parametrize("value", ["", "x" * 10_000, "é" * 129, "e\u0301" * 128])
 def test_empty_and_overlong_ids_are_refused(value: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^user_id: must have 1 to 256 bytes"):
         check_id("user_id", value)
+
+
+def test_an_id_is_measured_before_anything_is_done_that_takes_the_square_of_its_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def normalize(form: str, text: str) -> str:
+        raise AssertionError(f"{len(text)} characters to be normalized")
+
+    monkeypatch.setattr("gateway.validation.unicodedata", SimpleNamespace(normalize=normalize))
+    marks = "a" + "\u0300" * 500_000 + "\u0323" * 500_000
+    with pytest.raises(InvalidRequest, match=r"^user_id: must have 1 to 256 bytes, not 2000001$"):
+        check_id("user_id", marks)
 
 
 def test_an_overlong_request_id_is_refused() -> None:
@@ -69,6 +88,40 @@ def test_a_request_id_that_would_break_a_log_line_or_a_header_is_refused() -> No
 def test_an_unknown_category_is_refused_with_the_ones_there_are(catalog: Catalog) -> None:
     with pytest.raises(InvalidRequest, match=r"^filter.categories\[1\]: 'odd' is no category .* all, even$"):
         check_filter(pb.Filter(categories=["even", "odd"]), catalog)
+
+
+def catalog_with(folder: Path, categories: Sequence[str]) -> Catalog:
+    """A catalogue of one item, which is in all of them."""
+    write_catalog(
+        folder / "own.lmdb",
+        items=[CatalogItem("1", "One", tuple(categories))],
+        categories=categories,
+        popular=item_keys(["1"]),
+        neighbour_keys=np.zeros((1, 1), np.int64),
+        neighbour_scores=np.zeros((1, 1), np.float32),
+    )
+    return Catalog(folder / "own.lmdb")
+
+
+@pytest.mark.parametrize("length", [10, 1_000])
+def test_a_refusal_fits_into_metadata_however_long_and_many_the_categories_are(
+    tmp_path: Path, length: int
+) -> None:
+    catalog = catalog_with(tmp_path, [f"{number}" + "書" * length for number in range(200)])
+    with pytest.raises(InvalidRequest) as refused:
+        check_filter(pb.Filter(categories=["書" * length]), catalog)
+    catalog.close()
+    sentence = str(refused.value)
+    assert "it has 0書書" in sentence
+    assert re.search(r" and \d+ more$", sentence)
+    assert len(quote(sentence)) < 8000
+
+
+def test_a_category_is_known_in_any_of_its_forms(tmp_path: Path) -> None:
+    catalog = catalog_with(tmp_path, ["Com\u00e9die"])
+    categories, _ = check_filter(pb.Filter(categories=["Come\u0301die"]), catalog)
+    catalog.close()
+    assert categories == ("Com\u00e9die",)
 
 
 def test_too_long_filters_are_refused(catalog: Catalog) -> None:

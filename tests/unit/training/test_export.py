@@ -46,7 +46,7 @@ def shop(tmp_path_factory):
         start = int(rng.integers(30))
         events += [f"u{user},é{(start + i) % 30},{1_700_000_000 + 10 * user + 60 * i}" for i in range(12)]
     items = ["item_id,title,categories"] + [
-        f"é{i},Title {i},{'even' if i % 2 == 0 else 'odd'}" for i in range(31)
+        f"é{i},Title {i},{('even', 'odd')[i % 2] if i else ''}" for i in range(31)
     ]
     (folder / "events.csv").write_text("\n".join(events) + "\n", encoding="utf-8")
     (folder / "items.csv").write_text("\n".join(items) + "\n", encoding="utf-8")
@@ -80,7 +80,7 @@ def test_a_run_leaves_an_export_a_report_and_curves(trained):
         "model.savedmodel", "catalog.lmdb", "golden.npz", "training.json",
     }  # fmt: skip
     description = json.loads((export / "training.json").read_text())
-    assert description["widths"] == {"T": 8, "D": 16, "C": 2, "K": 31}
+    assert description["widths"] == {"T": 8, "D": 16, "C": 3, "K": 31}
     assert description["seed"] == 1
     assert description["parity"] < 1e-4
     metrics = json.loads((runs / "metrics.json").read_text())["protocols"]

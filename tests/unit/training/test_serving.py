@@ -50,7 +50,7 @@ def request(*histories, fresh=0, vectors=None, exclude=(), allowed=None):
         "user_vector": np.zeros((rows, D), np.float32) if vectors is None else np.float32(vectors),
         "user_vector_fresh": np.full((rows, 1), fresh, np.int32),
         "exclude_keys": padded(list(exclude) or [[]] * rows, max(map(len, exclude), default=0)),
-        "allowed_categories": np.ones((rows, 3), bool) if allowed is None else np.array(allowed),
+        "allowed_categories": np.ones((rows, 4), bool) if allowed is None else np.array(allowed),
     }
 
 
@@ -126,10 +126,10 @@ def test_excluded_items_never_come_back_and_unknown_ones_do_no_harm(served):
 
 def test_a_category_filter_is_per_row_and_keeps_the_order(served):
     vectors = np.random.default_rng(4).normal(size=(3, D)).astype(np.float32)
-    allowed = [[False, False, True], [True, True, True], [True, True, False]]
+    allowed = [[False, False, True, False], [True, True, True, True], [True, True, False, False]]
     got = answer(served, request([], [], [], fresh=1, vectors=vectors, allowed=allowed))
     for row, mask in enumerate(allowed):
-        wanted = {c for c, ok in zip(CATEGORIES, mask, strict=True) if ok}
+        wanted = {c for c, ok in zip(CATEGORIES, mask[:3], strict=True) if ok}
         passes = {
             int(k) for k, item in zip(KEYS, ITEMS, strict=True) if all(mask) or wanted & set(item.categories)
         }
@@ -137,15 +137,25 @@ def test_a_category_filter_is_per_row_and_keeps_the_order(served):
         assert got["item_keys"][row].tolist() == order[:10]
 
 
+def test_an_item_without_a_category_passes_no_filter_not_even_one_of_all_categories(served):
+    # The vector of the item itself, much longer than the others: it would be the best.
+    vectors = served._encoder().item_vectors.numpy()[[29, 29]] * 1000
+    allowed = [[True, True, True, False], [True, True, True, True]]
+    got = answer(served, request([], [], fresh=1, vectors=vectors, allowed=allowed))["item_keys"]
+    assert KEYS[29] not in got[0]
+    assert (got[0] != 0).all()
+    assert got[1, 0] == KEYS[29]
+
+
 def test_slots_with_nothing_allowed_left_are_zero(served):
     horror = [k for k, item in zip(KEYS.tolist(), ITEMS, strict=True) if "horror" in item.categories]
-    inputs = request(KEYS[[3]], exclude=[horror[2:]], allowed=[[False, False, True]])
+    inputs = request(KEYS[[3]], exclude=[horror[2:]], allowed=[[False, False, True, False]])
     got = answer(served, inputs)
     assert set(got["item_keys"][0, :2].tolist()) == set(horror[:2])
     assert (got["item_keys"][0, 2:] == 0).all()
     assert (got["scores"][0, 2:] == 0).all()
     assert (got["reason_keys"][0, 2:] == 0).all()
-    nothing = answer(served, request(KEYS[[3]], allowed=[[False, False, False]]))
+    nothing = answer(served, request(KEYS[[3]], allowed=[[False] * 4]))
     assert (nothing["item_keys"] == 0).all()
 
 
