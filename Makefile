@@ -97,7 +97,7 @@ define install
 	  { echo "$(PYTHON) is not Python 3.11 or 3.12 with its venv module (Debian: python3-venv) on x86-64 Linux:" \
 	    "name one that is, for example make PYTHON=python3.11" >&2; exit 1; }
 	@echo "$(1): installing $$(grep -c '==' $(2)) packages ($(3))"
-	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	@$(1)/bin/python -m pip show --quiet pip 2>/dev/null || $(PYTHON) -m venv $(1)
 	@start=$$(date +%s); \
 	  $(1)/bin/python -m pip install -qq --disable-pip-version-check --no-input --no-deps --no-compile \
 	    --require-hashes -r $(2) && \

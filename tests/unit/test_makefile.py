@@ -71,6 +71,16 @@ def test_a_python_that_fits_is_found(tmp_path: Path, there: dict[str, tuple[int,
     assert done.stdout.split() == [found]
 
 
+def test_an_environment_that_an_interrupt_left_without_pip_is_completed(tmp_path: Path) -> None:
+    ours = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(ours)], check=True)
+    (tmp_path / "requirements.lock").touch()
+    words = (f"PYTHON={sys.executable}", f"OURS={ours}", f"{ours}/.installed")
+    done = make(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    subprocess.run([str(ours / "bin/python"), "-m", "pip", "--version"], check=True, capture_output=True)
+
+
 @pytest.mark.parametrize("name", ["RIPTIDE_STATE_DIR", "RIPTIDE_MODEL_REPOSITORY", "RIPTIDE_STORE"])
 def test_clean_deletes_nothing_while_a_place_is_set(tmp_path: Path, name: str) -> None:
     kept = tmp_path / "var" / "store"
