@@ -27,17 +27,35 @@ def _host(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    """`value` if it is `host:port`."""
+    host, _, port = value.rpartition(":")
+    try:
+        _host(host)
+        if not (re.fullmatch("[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
+            raise ValueError(port)
+    except ValueError as error:  # which a PydanticCustomError is, too
+        raise PydanticCustomError(
+            "address",
+            "must be host:port, with an IPv4 address or a host name and a port from 1 to 65535",
+        ) from error
+    return value
+
+
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Address = Annotated[str, AfterValidator(_address)]
 Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
 
 PREFIX = "RIPTIDE_"
 
 
 class Settings(BaseSettings):
-    """One field, one environment variable: `grpc_port` is `RIPTIDE_GRPC_PORT`."""
+    """One field, one environment variable: `grpc_port` is `RIPTIDE_GRPC_PORT`. Empty counts as unset."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+    )
 
     host: Host = "127.0.0.1"
     """What the gateway binds, an IPv4 address or a host name. It has no authentication: leave it on loopback,
@@ -82,7 +100,7 @@ class Settings(BaseSettings):
     store_map_gib: Annotated[int, Field(ge=1, le=4096)] = 8
     """Largest size of the store on disk, GiB (LMDB reserves address space for it, not disk)."""
 
-    triton_address: str | None = None
+    triton_address: Address | None = None
     """`host:port` of a Triton gRPC endpoint that is already running; unset: one is started here."""
     triton_host: Host = "127.0.0.1"
     """IPv4 address or host name that a Triton started here binds."""

@@ -26,6 +26,10 @@ def test_a_remote_triton_is_called_instead_of_the_one_here(monkeypatch: pytest.M
         ("RIPTIDE_GRPC_PROT", "1", "RIPTIDE_GRPC_PROT: no such setting"),
         ("RIPTIDE_GRPC_PORT", "0", "RIPTIDE_GRPC_PORT: Input should be greater than or equal to 1, not '0'"),
         ("RIPTIDE_WORKERS", "two", "RIPTIDE_WORKERS: Input should be a valid integer"),
+        *(
+            ("RIPTIDE_TRITON_ADDRESS", address, "RIPTIDE_TRITON_ADDRESS: must be host:port, ")
+            for address in ("nonsense", ":8001", "triton:", "triton:0", "triton:65536", "a b:80", "1.2:80")
+        ),
         ("RIPTIDE_LOG_LEVEL", "LOUD", "RIPTIDE_LOG_LEVEL: "),
     ],
 )
@@ -38,6 +42,13 @@ def test_a_wrong_setting_ends_the_process_with_its_name_and_bound(
     assert ended.value.code == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(sentence)
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    """As env files have them: nobody means a Triton at no address, or the state in the working directory."""
+    monkeypatch.setenv(f"RIPTIDE_{field.upper()}", "")
+    assert load_settings() == Settings()
 
 
 def test_every_setting_is_documented() -> None:
