@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from features.state_folder import make_private
 from stack.errors import StackError
 
 Phase = Literal["starting", "ready", "stopping"]
@@ -76,11 +77,6 @@ def announce(state_dir: Path, phase: Phase) -> None:
     temporary = state_dir / "stack.json.new"
     temporary.write_text(json.dumps(asdict(Instance(pid, started, phase))))
     temporary.replace(state_dir / "stack.json")
-
-
-def make_private(state_dir: Path) -> None:
-    """Makes the state folder, unless it is there; only its owner can open it: it tells what users did."""
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
