@@ -6,11 +6,15 @@ machine's user can read.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from features.settings import Settings
+from features.state_folder import make_private
+from inference.errors import UnfitEnvironment
 
 ADMIN_KEY = "riptide-admin"
 
@@ -29,12 +33,21 @@ def admin_token(settings: Settings) -> str:
 
     It stands on Triton's command line too, so it keeps out what reaches the port, not other users of the
     machine.
+
+    Raises:
+        UnfitEnvironment: the file is empty.
     """
     path = launcher_folder(settings) / "admin_token"
+    make_private(settings.state_dir)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(16))
-    except FileExistsError:
-        pass
-    return path.read_text().strip()
+    if not path.exists():
+        # Named once it is whole: a kill or a full disk must not leave an empty token, which anyone knows.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".admin_token-") as draft:
+            draft.write(secrets.token_hex(16))
+            draft.flush()
+            with contextlib.suppress(FileExistsError):  # another process was faster: its token is as good
+                os.link(draft.name, path)
+    token = path.read_text().strip()
+    if not token:
+        raise UnfitEnvironment(f"{path}: is empty, and must hold the admin token: delete it, and one is made")
+    return token

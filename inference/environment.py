@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.settings import Settings
+from features.settings import PREFIX, Settings
 from inference.errors import TritonNotFound, UnfitEnvironment
 
 INSTALLED_BACKENDS = Path("/opt/tritonserver/backends")
@@ -154,6 +154,35 @@ def find_triton(settings: Settings) -> Triton:
     return triton
 
 
+def environment(triton: Triton) -> dict[str, str]:
+    """The environment variables of Triton and its stubs.
+
+    The stub starts Python isolated and ignores PYTHONPATH; it finds its packages as the first `python3` of
+    the PATH would, so the environment's own `bin` folder comes first there.
+    """
+    if triton.interpreter is None:
+        return interpreter_environment(None)
+    variables = interpreter_environment(triton.interpreter)
+    inherited = [path for path in (variables.get("LD_LIBRARY_PATH"),) if path]
+    variables["LD_LIBRARY_PATH"] = os.pathsep.join([*triton.loader_path, *inherited])
+    return variables
+
+
+def interpreter_environment(interpreter: Interpreter | None) -> dict[str, str]:
+    """Our environment variables without those that would lead another Python to our packages."""
+    left_out = {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"}
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(PREFIX) and name not in left_out
+    }
+    variables["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    if interpreter is not None:
+        binaries = interpreter.executable.absolute().parent
+        variables["PATH"] = os.pathsep.join([str(binaries), variables.get("PATH", os.defpath)])
+    return variables
+
+
 def _named_program(settings: Settings) -> Path | None:
     if settings.tritonserver is not None:
         if not os.access(settings.tritonserver, os.X_OK) or settings.tritonserver.is_dir():
@@ -167,14 +196,13 @@ def _named_program(settings: Settings) -> Path | None:
 
 def _check_program(triton: Triton) -> None:
     """Start the program far enough to see that its libraries load; `--help` makes it exit at once."""
-    environment = os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(triton.loader_path)}
     try:
         answer = subprocess.run(
             [triton.program, "--help"],
             capture_output=True,
             text=True,
             timeout=PROBE_TIMEOUT_S,
-            env=environment,
+            env=environment(triton),
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise UnfitEnvironment(f"{triton.program}: cannot be run on this machine: {exc}") from exc

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from inference.backend_folder import BACKEND_SOURCES
-from inference.environment import Interpreter
+from inference.environment import Interpreter, interpreter_environment
 from inference.errors import UnfitModel
 from inference.golden import Golden, difference
-from inference.server import interpreter_environment
 from inference.signature import RECOMMEND, Signature, read_signature
 
 REPLAY_TIMEOUT_S = 600

@@ -11,9 +11,9 @@ from collections import deque
 from pathlib import Path
 
 from features.ports import port_problem
-from features.settings import PREFIX, Settings
+from features.settings import Settings
 from inference.access import ADMIN_KEY, admin_token, launcher_folder
-from inference.environment import Interpreter, Triton
+from inference.environment import Triton, environment
 from inference.errors import PortInUse
 from inference.guardian import SHARED_MEMORY, remove_regions
 
@@ -77,35 +77,6 @@ def command(settings: Settings, triton: Triton, backends: Path, shm_prefix: str)
         f"--http-restricted-api={restricted}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
     ]
-
-
-def environment(triton: Triton) -> dict[str, str]:
-    """The environment variables of Triton and its stubs.
-
-    The stub starts Python isolated and ignores PYTHONPATH; it finds its packages as the first `python3` of
-    the PATH would, so the environment's own `bin` folder comes first there.
-    """
-    if triton.interpreter is None:
-        return interpreter_environment(None)
-    variables = interpreter_environment(triton.interpreter)
-    inherited = [path for path in (variables.get("LD_LIBRARY_PATH"),) if path]
-    variables["LD_LIBRARY_PATH"] = os.pathsep.join([*triton.loader_path, *inherited])
-    return variables
-
-
-def interpreter_environment(interpreter: Interpreter | None) -> dict[str, str]:
-    """Our environment variables without those that would lead another Python to our packages."""
-    left_out = {"PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV"}
-    variables = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(PREFIX) and name not in left_out
-    }
-    variables["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    if interpreter is not None:
-        binaries = interpreter.executable.absolute().parent
-        variables["PATH"] = os.pathsep.join([str(binaries), variables.get("PATH", os.defpath)])
-    return variables
 
 
 class TritonServer:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from features.settings import Settings
-from inference.access import launcher_folder
+from inference.access import admin_token, launcher_folder
 from inference.backend_folder import write_backend_folder
-from inference.environment import Interpreter, Triton, check_interpreter, find_triton, probe
+from inference.environment import Interpreter, Triton, check_interpreter, environment, find_triton, probe
 from inference.errors import TritonNotFound, UnfitEnvironment
-from inference.server import command, environment
+from inference.server import command
 
 FIT = Interpreter(
     executable=Path("triton/bin/python"),
@@ -69,6 +70,17 @@ def test_a_program_that_does_not_load_is_quoted(tmp_path: Path, monkeypatch: pyt
         find_triton(Settings(tritonserver=program))
 
 
+def test_a_program_is_tried_in_the_environment_that_it_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "tritonserver"
+    program.write_text("#!/bin/sh\ncase $LD_LIBRARY_PATH in *:/needed) echo --model-repository;; esac\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("inference.environment.probe", lambda _: FIT)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/needed")
+    assert find_triton(Settings(tritonserver=program)).program == program
+
+
 def test_a_python_without_a_stub_is_told_which_there_are(tmp_path: Path) -> None:
     wheel = tmp_path / "pytriton"
     (wheel / "tritonserver" / "python_backend_stubs" / "3.8").mkdir(parents=True)
@@ -106,3 +118,36 @@ def test_the_token_is_private_and_stays_the_same(tmp_path: Path) -> None:
     first, second = (command(settings, triton, tmp_path, "prefix_") for _ in range(2))
     assert first == second
     assert (launcher_folder(settings) / "admin_token").stat().st_mode & 0o077 == 0
+
+
+def test_a_token_that_could_not_be_written_is_not_left_behind_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path)
+
+    def full(_: int) -> str:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("inference.access.secrets.token_hex", full)
+        with pytest.raises(OSError, match="no space"):
+            admin_token(settings)
+    assert list(launcher_folder(settings).iterdir()) == []
+    assert len(admin_token(settings)) == 32
+
+
+def test_an_empty_token_is_refused(tmp_path: Path) -> None:
+    path = launcher_folder(Settings(state_dir=tmp_path)) / "admin_token"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with pytest.raises(UnfitEnvironment, match=f"{path}: is empty"):
+        admin_token(Settings(state_dir=tmp_path))
+
+
+def test_the_state_folder_of_a_launcher_is_private(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        admin_token(Settings(state_dir=tmp_path / "var"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
