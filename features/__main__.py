@@ -7,15 +7,17 @@ import asyncio
 import sys
 from pathlib import Path
 
-from features.backfill import Backfilled, BackfillError, backfill
+from features.backfill import Backfilled, BackfillError, backfill_once
 from features.settings import Settings, load_settings
+from features.state_folder import make_private
 from features.store import StoreError, open_store
 
 
-async def _backfill(settings: Settings, data: Path) -> Backfilled:
+async def _backfill(settings: Settings, data: Path) -> Backfilled | None:
+    make_private(settings.state_dir)
     store = open_store(settings)
     try:
-        return await backfill(store, data)
+        return await backfill_once(store, data, history_cap=settings.store_history_cap)
     finally:
         await store.close()
 
@@ -34,6 +36,9 @@ def main() -> int:
     except (BackfillError, StoreError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, BackfillError) else 1
+    if done is None:
+        print(f"online store: loaded with {arguments.data} already")
+        return 0
     print(
         f"online store: {done.users} users, {done.recorded} events loaded, "
         f"{done.already_stored} already there, {done.forgotten_users} forgotten users left out"

@@ -1,11 +1,12 @@
 """Loading users into the online store from the prepared event log.
 
 Safe to repeat and safe to run beside a live gateway: events are merged by identity, so what was recorded
-since stays.
+since stays. The store notes which data it was loaded with, so that a start does not merge the same again.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -32,6 +33,41 @@ class Backfilled:
     recorded: int
     already_stored: int
     forgotten_users: int
+
+
+async def backfill_once(store: FeatureStore, data: Path, *, history_cap: int) -> Backfilled | None:
+    """`backfill`, unless this store was loaded with the same data as a whole before: None.
+
+    Args:
+        store: where to.
+        data: folder of prepared data.
+        history_cap: events that the store keeps per user. Under another one the data is loaded again: what an
+            earlier one left out may be wanted now.
+
+    Raises:
+        BackfillError, StoreError: as `backfill`.
+    """
+    # Taken first: should the data be replaced meanwhile, the next start finds another fingerprint.
+    fingerprint = f"{_fingerprint(data)} cap {history_cap}"
+    if await store.loaded_data() == fingerprint:
+        return None
+    done = await backfill(store, data)
+    await store.mark_loaded(fingerprint)
+    return done
+
+
+def _fingerprint(data: Path) -> str:
+    """BLAKE2b of the files' contents: a few seconds for what takes many minutes to merge."""
+    digests = []
+    for path in (data / "events.parquet", data / "users.parquet"):
+        try:
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "blake2b").hexdigest())
+        except FileNotFoundError:
+            digests.append("none")
+        except OSError as error:
+            raise BackfillError(f"{path}: cannot be read: {error}") from error
+    return " ".join(digests)
 
 
 async def backfill(store: FeatureStore, data: Path) -> Backfilled:

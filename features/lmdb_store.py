@@ -36,6 +36,8 @@ from features.record import (
 from features.store import Appended, StoreFull, StoreUnavailable
 
 _MOST_WRITES_PER_COMMIT = 512
+# The key in the database `about`.
+_LOADED = b"loaded"
 
 log = logging.getLogger("riptide.features.lmdb_store")
 
@@ -66,11 +68,12 @@ class LmdbStore:
             # What users did is nobody's business but this account's.
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._env = lmdb.open(
-                str(folder), map_size=map_bytes, max_dbs=2, max_readers=512, readahead=False, mode=0o600
+                str(folder), map_size=map_bytes, max_dbs=3, max_readers=512, readahead=False, mode=0o600
             )
             self._env.reader_check()
             self._users = self._env.open_db(b"users")
             self._excluded = self._env.open_db(b"excluded")
+            self._about = self._env.open_db(b"about")
         except (lmdb.Error, OSError) as error:
             raise StoreUnavailable(f"{folder}: the store cannot be opened ({error})") from error
         self._queue: SimpleQueue[tuple[_Change, Future[Any]] | None] = SimpleQueue()
@@ -96,6 +99,10 @@ class LmdbStore:
         with self._reading(self._users) as txn:
             keys = txn.cursor().iternext(values=False)
             return [bytes(key).decode() for key, _ in zip(keys, range(count), strict=False)]
+
+    async def loaded_data(self) -> str:
+        with self._reading(self._about) as txn:
+            return bytes(txn.get(_LOADED, b"")).decode()
 
     @contextmanager
     def _reading(self, database: Any) -> Iterator[lmdb.Transaction]:
@@ -154,6 +161,9 @@ class LmdbStore:
 
         existed: bool = await self._write(change)
         return existed
+
+    async def mark_loaded(self, fingerprint: str) -> None:
+        await self._write(lambda txn: txn.put(_LOADED, fingerprint.encode(), db=self._about))
 
     async def close(self) -> None:
         self._queue.put(None)

@@ -78,6 +78,16 @@ class FeatureStore(Protocol):
     async def excluded_users(self) -> frozenset[str]:
         """The exclusion list: users whose events no training may use."""
 
+    async def loaded_data(self) -> str:
+        """What `mark_loaded` was last called with on this store; empty if never."""
+
+    async def mark_loaded(self, fingerprint: str) -> None:
+        """Notes, durably, which prepared data the store was loaded with as a whole.
+
+        Raises:
+            StoreFull: no room; nothing was written.
+        """
+
     async def sample_users(self, count: int) -> list[str]:
         """Up to `count` ids of users with a record, in no particular order."""
 

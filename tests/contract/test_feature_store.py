@@ -98,6 +98,18 @@ async def test_acknowledged_events_survive_a_restart(reopen: Callable[[], Awaita
     assert record.keys.tolist() == [item_key("x")]
 
 
+async def test_what_it_was_loaded_with_is_known_after_a_restart(
+    reopen: Callable[[], Awaitable[FeatureStore]],
+) -> None:
+    store = await reopen()
+    assert await store.loaded_data() == ""
+    await store.mark_loaded("data 1")
+    await store.mark_loaded("data 2")
+    store = await reopen()
+    assert await store.loaded_data() == "data 2"
+    assert await store.sample_users(10) == []
+
+
 async def test_concurrent_appends_lose_nothing(store: FeatureStore) -> None:
     await asyncio.gather(*(store.append([click(f"u{n % 5}", f"i{n}", n + 1)]) for n in range(90)))
     records = await store.read([f"u{n}" for n in range(5)])

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.backfill import BackfillError, backfill
+from features.backfill import BackfillError, backfill, backfill_once
 from features.lmdb_store import LmdbStore
 from features.record import Event
 from features.schema import EventType, item_key
+from features.store import StoreFull
 
 
 @pytest.fixture
@@ -68,8 +69,59 @@ async def test_forgotten_users_stay_forgotten(store: LmdbStore, data: Path) -> N
     assert (len(u.keys), u.attributes, len(v.keys)) == (0, {}, 1)
 
 
+async def test_what_was_loaded_as_a_whole_is_not_loaded_again(store: LmdbStore, data: Path) -> None:
+    first = await backfill_once(store, data, history_cap=100)
+    assert first is not None
+    assert first.recorded == 3
+    await store.forget("u")
+    assert await backfill_once(store, data, history_cap=100) is None
+    [u] = await store.read(["u"])
+    assert len(u.keys) == 0
+
+
+async def test_other_data_and_a_longer_history_are_loaded(store: LmdbStore, data: Path) -> None:
+    await backfill_once(store, data, history_cap=100)
+    assert await backfill_once(store, data, history_cap=200) is not None
+    attributes = pq.read_table(data / "users.parquet")
+    pq.write_table(attributes.drop_columns("gender"), data / "users.parquet")
+    assert await backfill_once(store, data, history_cap=200) is not None
+    events = pq.read_table(data / "events.parquet")
+    pq.write_table(events.set_column(0, "user_id", pa.array(["u", "w", "w"])), data / "events.parquet")
+    loaded = await backfill_once(store, data, history_cap=200)
+    assert loaded is not None
+    assert loaded.recorded == 2
+
+
+async def test_another_store_is_loaded_with_the_same_data(
+    store: LmdbStore, data: Path, tmp_path: Path
+) -> None:
+    await backfill_once(store, data, history_cap=100)
+    other = LmdbStore(tmp_path / "other", history_cap=100, map_bytes=64 << 20)
+    try:
+        loaded = await backfill_once(other, data, history_cap=100)
+    finally:
+        await other.close()
+    assert loaded is not None
+    assert loaded.recorded == 3
+
+
+async def test_a_load_that_was_cut_short_is_repeated(
+    store: LmdbStore, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(_: object) -> None:
+        raise StoreFull("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "set_attributes", full)
+        with pytest.raises(StoreFull):
+            await backfill_once(store, data, history_cap=100)
+    assert await backfill_once(store, data, history_cap=100) is not None
+    [u] = await store.read(["u"])
+    assert u.attributes == {"gender": "F", "job": "Ärztin"}
+
+
 async def test_a_folder_without_prepared_data_is_refused_with_what_to_do(
     store: LmdbStore, tmp_path: Path
 ) -> None:
     with pytest.raises(BackfillError, match=r"events\.parquet: not a prepared event log .* training prepare"):
-        await backfill(store, tmp_path)
+        await backfill_once(store, tmp_path, history_cap=100)
