@@ -2,9 +2,9 @@
 
 Prints one line `triton ready: …` on standard output each time the model is ready and has proven itself; the
 log is on standard error. With the setting `triton_address` nothing is started: the Triton there is proven,
-once.
+once. `python -m inference check` only looks whether there is a Triton that can work as it is installed.
 
-Exit status: 0 stopped, or proven; 2 something to put right first (settings, installation, a port, no
+Exit status: 0 stopped, proven or fit; 2 something to put right first (settings, installation, a port, no
 published version); 1 Triton failed.
 """
 
@@ -17,6 +17,7 @@ import signal
 import sys
 
 from features.settings import Settings, load_settings
+from inference.environment import find_triton
 from inference.errors import NothingPublished, PortInUse, TritonError, TritonNotFound, UnfitEnvironment
 from inference.proof import Proof, prove_target
 from inference.supervisor import supervise
@@ -24,13 +25,18 @@ from inference.supervisor import supervise
 
 def main() -> int:
     """The command; returns the exit status."""
-    argparse.ArgumentParser(prog="python -m inference", description=__doc__.split("\n")[0]).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m inference", description=__doc__.split("\n")[0])
+    parser.add_argument("command", nargs="?", choices=["check"], help="start nothing: can Triton work here?")
+    arguments = parser.parse_args()
     settings = load_settings()
     logging.basicConfig(
         level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     try:
-        asyncio.run(_run(settings))
+        if arguments.command == "check":
+            find_triton(settings)
+        else:
+            asyncio.run(_run(settings))
     except (NothingPublished, PortInUse, TritonNotFound, UnfitEnvironment) as error:
         print(error, file=sys.stderr)
         return 2

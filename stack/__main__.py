@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None, settings: Settings) -> int:
     except StackError as error:
         print(error, file=sys.stderr)
         return error.status
+    except KeyboardInterrupt:  # before the stack has begun, or while `up` or `down` waits for another
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from features.settings import Settings
-from stack.instance import Instance, make_private, running
+from features.state_folder import make_private
+from stack.instance import Instance, Phase, running
 from stack.logs import set_aside
 
 _POLL_S = 0.1
@@ -22,8 +23,20 @@ _END_MARGIN_S = 60.0
 
 
 def up(settings: Settings, run_arguments: Sequence[str]) -> int:
-    """Starts `stack run` in the background, shows its output until it is ready; returns the exit status."""
+    """Starts `stack run` in the background, shows its output until it is ready; returns the exit status.
+
+    One that is starting is waited for, one that is ending is outlasted.
+    """
     found = running(settings.state_dir)
+    if found is not None and found.phase == "stopping":
+        print(f"process {found.pid} is ending; this one starts after it", flush=True)
+        found = _once_not("stopping", settings.state_dir)
+    if found is not None and found.phase == "starting":
+        print(f"process {found.pid} is starting already; waiting until it is ready", flush=True)
+        other, found = found, _once_not("starting", settings.state_dir)
+        if found is None or found.phase != "ready":
+            print(f"process {other.pid} has ended before it was ready")
+            return 1
     if found is not None:
         print(f"already up: {describe(settings, found)}")
         return 0
@@ -53,6 +66,13 @@ def up(settings: Settings, run_arguments: Sequence[str]) -> int:
         print(f"up in the background; its log is {log}")
         return 0
     return status or 1
+
+
+def _once_not(phase: Phase, state_dir: Path) -> Instance | None:
+    """Waits until no stack of this folder is in the phase; the one that runs then, if one does."""
+    while (found := running(state_dir)) is not None and found.phase == phase:
+        time.sleep(_POLL_S)
+    return found
 
 
 def _follow(state_dir: Path, process: subprocess.Popen[bytes], output: BinaryIO) -> int | None:

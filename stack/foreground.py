@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 
@@ -14,7 +15,7 @@ from stack.instance import announce, only_one
 from stack.ports import check_ports
 from stack.readiness import until_ready
 from stack.services import Services
-from stack.steps import Plan, newest_version, prepare
+from stack.steps import Plan, check_triton, newest_version, prepare
 
 _ORPHANS_GRACE_S = 10.0
 
@@ -42,9 +43,12 @@ async def _until_signalled(settings: Settings, plan: Plan, console: Console, how
         nonlocal asked
         if not asked:  # a second signal must not cut the ending short: it is bounded anyway
             asked = True
-            announce(settings.state_dir, "stopping")
-            console.print("\nending")
+            # First: a terminal that is gone, or a full disk, must not keep it up.
             work.cancel()
+            with contextlib.suppress(OSError):
+                announce(settings.state_dir, "stopping")
+            with contextlib.suppress(OSError):
+                console.print("\nending")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, end)
@@ -63,6 +67,9 @@ async def _serve(settings: Settings, plan: Plan, console: Console, how_to_end: s
         if version is not None:
             # Triton takes seconds to load a model: let it, while the steps find that there is nothing to do.
             await services.start()
+        elif settings.triton_address is None:
+            # What Triton cannot work in is said before the minutes of training, not after them.
+            await check_triton()
         # Not above: it needs Arrow, and Triton need not wait for that.
         from stack.welcome import welcome
 

@@ -44,6 +44,11 @@ def newest_version(settings: Settings) -> int | None:
     return max(numbers, default=None)
 
 
+async def check_triton() -> None:
+    """Raises StackError, after the reason was printed, if Triton is missing or cannot work as installed."""
+    await _step("the check of Triton", "inference", "check")
+
+
 async def prepare(plan: Plan) -> None:
     """Does what is not done yet. Each step knows by itself; its output goes to the terminal."""
     await _step("training", "training", "run", "--config", str(plan.config), "--seed", str(plan.seed))

@@ -6,6 +6,7 @@ Loading users is the real command.
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -244,6 +245,63 @@ def test_a_signal_while_training_ends_the_training(home: Home) -> None:
     assert home.processes() == {}
 
 
+def test_a_terminal_that_is_gone_does_not_keep_it_up(home: Home) -> None:
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "stack", "run", "--config", "tiny.toml"]
+    process = subprocess.Popen(
+        command,
+        cwd=home.folder,
+        env=home.environment,
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+    )
+    os.close(its)
+    shown = b""
+    while b"Ctrl-C ends it" not in shown:
+        shown += os.read(ours, 4096)
+    until(lambda: "ready" in home.status(), "the stack to say that it is ready")
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    process.wait(LIMIT_S)
+    assert home.ended() == ["gateway", "inference"]
+    assert home.processes() == {}
+
+
+def test_a_state_folder_that_takes_no_more_does_not_keep_it_up(home: Home) -> None:
+    process = home.run()
+    read_until(process, "Ctrl-C ends it")
+    until(lambda: "ready" in home.status(), "the stack to say that it is ready")
+    (home.folder / "var/stack.json.new").mkdir()  # no file can be written there
+    process.terminate()
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0
+    assert home.ended() == ["gateway", "inference"]
+
+
+def test_what_triton_cannot_work_in_is_said_before_the_training(home: Home) -> None:
+    status, output = home.call("run", "--config", "tiny.toml", FAKE_INFERENCE="unfit")
+    assert status == 2
+    assert "built without a shared library" in output
+    assert not (home.folder / "var/data").exists()
+
+
+def test_with_a_remote_triton_no_local_one_need_be_fit(home: Home) -> None:
+    process = home.run(RIPTIDE_TRITON_ADDRESS="127.0.0.1:1", FAKE_INFERENCE="unfit")
+    read_until(process, "Ctrl-C ends it")
+    process.terminate()
+    process.communicate(timeout=LIMIT_S)
+
+
+def test_what_was_loaded_is_not_loaded_again(home: Home) -> None:
+    assert "3 events loaded" in home.up()[1]
+    home.call("down")
+    output = home.up()[1]
+    assert "loaded with var/data/tiny already" in output
+    assert "events loaded" not in output
+
+
 def test_a_service_that_dies_is_named_with_its_log(home: Home) -> None:
     status, output = home.call("run", "--config", "tiny.toml", FAKE_INFERENCE="broken")
     assert status == 1
@@ -273,6 +331,45 @@ def test_up_twice_says_so_and_starts_nothing(home: Home) -> None:
     assert status == 0
     assert "already up" in output
     assert home.processes() == before
+
+
+def test_up_waits_for_one_that_is_starting(home: Home) -> None:
+    first = home.run(FAKE_TRAINING="slow")
+    until((home.folder / "training-began").exists, "the training to begin")
+    second = home.start("up", "--config", "tiny.toml")
+    read_until(second, f"process {first.pid} is starting already")
+    assert second.poll() is None
+    (home.folder / "training-may-end").touch()
+    assert f"already up: ready, process {first.pid}" in second.communicate(timeout=LIMIT_S)[0]
+    assert second.returncode == 0
+    first.terminate()
+    first.communicate(timeout=LIMIT_S)
+
+
+def test_up_fails_when_the_one_that_it_waits_for_ends(home: Home) -> None:
+    first = home.run(FAKE_TRAINING="slow")
+    until((home.folder / "training-began").exists, "the training to begin")
+    second = home.start("up", "--config", "tiny.toml")
+    read_until(second, "is starting already")
+    first.terminate()
+    assert f"process {first.pid} has ended before it was ready" in second.communicate(timeout=LIMIT_S)[0]
+    assert second.returncode == 1
+    first.communicate(timeout=LIMIT_S)
+
+
+def test_up_starts_after_one_that_is_ending(home: Home) -> None:
+    first = home.run(FAKE_GATEWAY="slow")
+    read_until(first, "Ctrl-C ends it")
+    first.terminate()
+    until(lambda: "stopping" in home.status(), "the first one to begin to end")
+    second = home.start("up", "--config", "tiny.toml")
+    read_until(second, f"process {first.pid} is ending")
+    (home.folder / "gateway-may-end").touch()
+    assert "up in the background" in second.communicate(timeout=LIMIT_S)[0]
+    assert second.returncode == 0
+    assert "ready" in home.status()
+    assert str(first.pid) not in home.status()
+    first.communicate(timeout=LIMIT_S)
 
 
 def test_run_beside_a_running_stack_is_refused(home: Home) -> None:

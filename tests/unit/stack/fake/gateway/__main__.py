@@ -1,9 +1,13 @@
-"""Stands for the gateway: /readyz, DescribeUser and Recommend. Its model is there at the second question."""
+"""Stands for the gateway: /readyz, DescribeUser and Recommend. Its model is there at the second question.
+
+It waits for the test's word before it ends, if the test says so.
+"""
 
 import asyncio
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import grpc.aio
@@ -52,5 +56,7 @@ async def main():
 
 
 asyncio.run(main())
+while os.environ.get("FAKE_GATEWAY") == "slow" and not Path("gateway-may-end").exists():
+    time.sleep(0.02)
 with Path("ended").open("a") as log:
     log.write("gateway\n")

@@ -1,6 +1,6 @@
 """Stands for Triton: runs until SIGTERM, with a child that would rather stay; logs when it ends.
 
-With a remote address: proves it, and ends.
+With a remote address: proves it, and ends. Asked to check: says whether it is fit.
 """
 
 import os
@@ -10,6 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+if sys.argv[1:] == ["check"]:
+    if os.environ.get("FAKE_INFERENCE") == "unfit":
+        print("this Python was built without a shared library", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)
 if os.environ.get("FAKE_INFERENCE") == "broken":
     print("cannot find tritonserver: set RIPTIDE_TRITONSERVER")
     sys.exit(2)
