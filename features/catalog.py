@@ -6,6 +6,7 @@ One LMDB file beside the SavedModel. It is memory-mapped, so all workers of a ma
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ def write_catalog(
         neighbour_scores: float32 `[N, n]`.
 
     Raises:
-        CatalogError: two ids have one key, the arrays do not fit the items, or the file exists.
+        CatalogError: two ids have one key, the arrays do not fit the items, the file exists, or it cannot be
+            written.
     """
     if path.exists():
         raise CatalogError(f"{path}: exists already")
@@ -67,33 +69,44 @@ def write_catalog(
     if neighbour_keys.shape != neighbour_scores.shape or len(neighbour_keys) != len(items):
         raise CatalogError("neighbour_keys, neighbour_scores: must have one row per item and the same shape")
 
-    # Twice the payload plus a page per row is more than the tree can need; LMDB trims nothing, so the file
+    category_list = json.dumps(list(categories)).encode()
+    ranks_by_category = [
+        np.array(ranks, "<i8").tobytes() for ranks in _ranks_by_category(popular, by_key, categories)
+    ]
+    values = [
+        json.dumps([item.item_id, item.title, *item.categories], ensure_ascii=False).encode()
+        for item in items
+    ]
+    # Twice the payload plus a page per entry is more than the tree can need; LMDB trims nothing, so the file
     # is written through a copy that leaves the unused space out.
-    payload = neighbour_keys.nbytes + neighbour_scores.nbytes
-    payload += sum(len(item.title) * 4 + 1024 + 16 * len(item.categories) for item in items)
+    payload = neighbour_keys.nbytes + neighbour_scores.nbytes + popular.nbytes + len(category_list)
+    payload += sum(map(len, ranks_by_category)) + sum(map(len, values))
+    map_size = 2 * payload + mmap.PAGESIZE * (2 * len(items) + len(categories) + 64)
     draft = path.with_name(path.name + ".draft")
-    env = lmdb.open(str(draft), subdir=False, map_size=2 * payload + 4096 * (len(items) + 64), lock=False)
     try:
-        with env.begin(write=True) as txn:
-            txn.put(_CATEGORIES, json.dumps(list(categories)).encode())
-            txn.put(_POPULAR, np.ascontiguousarray(popular, "<i8").tobytes())
-            for place, ranks in enumerate(_ranks_by_category(popular, by_key, categories)):
-                txn.put(_CATEGORY + place.to_bytes(4, "little"), np.array(ranks, "<i8").tobytes())
-            for key, item, near, scores in zip(keys, items, neighbour_keys, neighbour_scores, strict=True):
-                name = key.to_bytes(8, "little", signed=True)
-                value = [item.item_id, item.title, *item.categories]
-                txn.put(_ITEM + name, json.dumps(value, ensure_ascii=False).encode())
-                count = int(np.count_nonzero(near))
-                txn.put(
-                    _NEIGHBOURS + name,
-                    near[:count].astype("<i8").tobytes() + scores[:count].astype("<f4").tobytes(),
-                )
-        env.sync(True)
-        with path.open("xb") as file:
-            env.copyfd(file.fileno(), compact=True)
+        with lmdb.open(str(draft), subdir=False, map_size=map_size, lock=False) as env:
+            with env.begin(write=True) as txn:
+                txn.put(_CATEGORIES, category_list)
+                txn.put(_POPULAR, np.ascontiguousarray(popular, "<i8").tobytes())
+                for place, ranks in enumerate(ranks_by_category):
+                    txn.put(_CATEGORY + place.to_bytes(4, "little"), ranks)
+                for key, value, near, scores in zip(
+                    keys, values, neighbour_keys, neighbour_scores, strict=True
+                ):
+                    name = key.to_bytes(8, "little", signed=True)
+                    txn.put(_ITEM + name, value)
+                    count = int(np.count_nonzero(near))
+                    txn.put(
+                        _NEIGHBOURS + name,
+                        near[:count].astype("<i8").tobytes() + scores[:count].astype("<f4").tobytes(),
+                    )
+            with path.open("xb") as file:
+                env.copyfd(file.fileno(), compact=True)
+    except lmdb.Error as error:
+        path.unlink(missing_ok=True)
+        raise CatalogError(f"{path}: the catalogue cannot be written ({error})") from error
     finally:
-        env.close()
-        draft.unlink()
+        draft.unlink(missing_ok=True)
 
 
 def _ranks_by_category(

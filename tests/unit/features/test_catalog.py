@@ -81,6 +81,36 @@ def test_an_existing_file_is_not_written_over(tmp_path: Path) -> None:
         write(tmp_path / "catalog.lmdb")
 
 
+def test_long_texts_and_many_categories_fit(tmp_path: Path) -> None:
+    """4,000 entries of categories whose names are long, in letters of three bytes, and no other item has."""
+    items = [
+        CatalogItem(item.item_id, item.title, tuple(f"{item.item_id} {n} " + "類" * 400 for n in range(2000)))
+        for item in ITEMS[:2]
+    ]
+    categories = [category for item in items for category in item.categories]
+    keys = item_keys(item.item_id for item in items)
+    none = np.zeros((2, 0))
+    write_catalog(
+        tmp_path / "catalog.lmdb",
+        items=items,
+        categories=categories,
+        popular=keys,
+        neighbour_keys=none.astype(np.int64),
+        neighbour_scores=none.astype(np.float32),
+    )
+    catalog = Catalog(tmp_path / "catalog.lmdb")
+    assert [catalog.get(int(key)) for key in keys] == items
+    assert catalog.categories == tuple(categories)
+    catalog.close()
+
+
+def test_a_catalogue_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "catalog.lmdb.draft").write_bytes(b"no database " * 1000)
+    with pytest.raises(CatalogError, match=r"catalog\.lmdb: the catalogue cannot be written"):
+        write(tmp_path / "catalog.lmdb")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no catalogue", b"\0" * 8192])
 def test_what_is_no_catalogue_is_refused_with_its_path(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "catalog.lmdb"
