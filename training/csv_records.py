@@ -3,7 +3,8 @@
 Lines are *physical* lines, counted from 1, the header included. A record whose quoted text holds line breaks
 has the number of the line it starts on. Blank lines count as lines but are no records. After a quote that is
 never closed, or has text behind it, only the line that the record starts on is broken, and reading goes on
-with the next line: a stray quote must not swallow the rest of the file.
+with the next line: a stray quote must not swallow the rest of the file. A line with a cell too long for
+Python's reader is broken, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from training.config import FileConfig
+
+BROKEN_QUOTE = "unclosed or misplaced quote"
+TOO_LONG = f"a cell is longer than {csv.field_size_limit():,} characters"
 
 
 class _Lines:
@@ -41,8 +45,8 @@ class _Lines:
         del self.record[1:]
 
 
-def records(stream: TextIO, config: FileConfig) -> Iterator[tuple[int, list[str] | None, str]]:
-    """(line, cells, raw text) of every record; the cells are None where the quoting is broken."""
+def records(stream: TextIO, config: FileConfig) -> Iterator[tuple[int, list[str] | str, str]]:
+    """(line, cells, raw text) of every record. Of a broken one there is the reason instead of the cells."""
     lines = _Lines(stream)
     reader = csv.reader(
         lines,
@@ -54,13 +58,15 @@ def records(stream: TextIO, config: FileConfig) -> Iterator[tuple[int, list[str]
     while True:
         lines.record.clear()
         line = lines.taken + 1
-        fields: list[str] | None
+        fields: list[str] | str
         try:
             fields = next(reader)
         except StopIteration:
             return
-        except csv.Error:
+        except csv.Error as error:
             lines.put_back_all_but_first()
-            fields = None
+            # A quote that is never closed makes a cell of many lines, which gets too long as well.
+            too_long = "field larger" in str(error) and len(lines.record[0]) > csv.field_size_limit()
+            fields = TOO_LONG if too_long else BROKEN_QUOTE
         if fields != []:
             yield line, fields, lines.record[0] if len(lines.record) == 1 else "".join(lines.record)

@@ -140,9 +140,9 @@ def _open_csv(
     )
 
 
-def _header(file: Path, parsed: Iterator[tuple[int, list[str] | None, str]]) -> tuple[str, ...]:
+def _header(file: Path, parsed: Iterator[tuple[int, list[str] | str, str]]) -> tuple[str, ...]:
     line, fields, raw = next(parsed, (1, [], ""))
-    if not fields:
+    if not fields or isinstance(fields, str):
         raise TrainingError(f"{file}, line {line}: this should be a header of column names, not {raw[:80]!r}")
     if any(not name.isprintable() for name in fields):  # an undecodable byte is an unprintable surrogate
         raise TrainingError(f"{file}, line {line}: the header is not text in the configured encoding")
@@ -184,14 +184,14 @@ class _Staging:
             if error is None:
                 self._flush()
 
-    def add(self, line: int, fields: list[str] | None, raw: str) -> None:
+    def add(self, line: int, fields: list[str] | str, raw: str) -> None:
         self.rows += 1
-        if fields is not None and len(fields) == self._width:
+        if isinstance(fields, str):
+            self._reject(line, fields, raw)
+        elif len(fields) == self._width:
             self._lines.append(line)
             self._cells.extend(fields)
             self._raw.append(raw)
-        elif fields is None:
-            self._reject(line, "unclosed or misplaced quote", raw)
         else:
             self._reject(line, "wrong number of columns", raw)
         if len(self._lines) >= _BATCH_ROWS or len(self._rejects) >= _BATCH_ROWS:

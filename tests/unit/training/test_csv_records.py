@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.config import FileConfig
-from training.csv_records import records
+from training.csv_records import BROKEN_QUOTE, TOO_LONG, records
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
 
-def parse(text: str, **options: str) -> list[tuple[int, list[str] | None, str]]:
+def parse(text: str, **options: str) -> list[tuple[int, list[str] | str, str]]:
     return list(records(io.StringIO(text, newline=""), FileConfig.model_validate(options)))
 
 
@@ -43,14 +43,26 @@ def test_a_quote_that_is_never_closed_costs_only_its_own_line() -> None:
     rows = parse('a,b\n1,"open\n2,x\n3,y\n')
     assert rows == [
         (1, ["a", "b"], "a,b\n"),
-        (2, None, '1,"open\n'),
+        (2, BROKEN_QUOTE, '1,"open\n'),
         (3, ["2", "x"], "2,x\n"),
         (4, ["3", "y"], "3,y\n"),
     ]
 
 
 def test_text_behind_a_closing_quote_breaks_only_its_own_line() -> None:
-    assert [cells for _, cells, _ in parse('"a"b,c\nd,e\n')] == [None, ["d", "e"]]
+    assert [cells for _, cells, _ in parse('"a"b,c\nd,e\n')] == [BROKEN_QUOTE, ["d", "e"]]
+
+
+def test_a_cell_that_is_too_long_is_told_from_a_quote_that_is_never_closed() -> None:
+    limit = csv.field_size_limit()
+    assert [cells for _, cells, _ in parse(f"a,{'x' * limit}\nb,{'x' * (limit + 1)}\nc,y\n")] == [
+        ["a", "x" * limit],
+        TOO_LONG,
+        ["c", "y"],
+    ]
+    rest = [[str(i), "x" * 100] for i in range(limit // 100)]
+    rows = parse('a,"open\n' + "".join(f"{i},{x}\n" for i, x in rest))
+    assert [cells for _, cells, _ in rows] == [BROKEN_QUOTE, *rest]
 
 
 def test_without_quoting_a_quote_is_a_character() -> None:
