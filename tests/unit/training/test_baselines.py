@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from training import baselines
-from training.baselines import EASE, ItemKNN, Popularity, count, fit_baselines
+from training.baselines import EASE, ItemKNN, Popularity, count, ease_weights, fit_baselines
 from training.dataset import History
 
 
@@ -32,7 +34,7 @@ def test_popularity_scores_everybody_alike():
 
 def test_linear_models_prefer_what_goes_with_the_history():
     counts = count(LOG, 6)
-    for model in (ItemKNN(counts), EASE(counts, l2=1.0)):
+    for model in (ItemKNN(counts), EASE(ease_weights(counts, l2=1.0))):
         scores = model.scores([history(1), history(3)])
         assert scores[0, 1] > max(scores[0, 2], scores[0, 3]), model.name
         assert scores[1, 3] > max(scores[1, 0], scores[1, 1]), model.name
@@ -49,10 +51,36 @@ def test_item_knn_is_the_cosine_of_the_user_sets_of_the_nearest_only():
 
 
 def test_recent_items_weigh_more_with_a_half_life():
+    weights = ease_weights(count(LOG, 6), l2=1.0)
+    scores = EASE(weights).scores([history(1), history(3)])
+    got = EASE(weights, half_life=1.0).scores([history(1, 3)])
+    assert got[0] == pytest.approx(scores[0] / 2 + scores[1], abs=1e-6)
+
+
+def test_ease_is_its_closed_form_and_leaves_the_counts_as_they_are():
     counts = count(LOG, 6)
-    weights = EASE(counts, l2=1.0).scores([history(1), history(3)])
-    got = EASE(counts, l2=1.0, half_life=1.0).scores([history(1, 3)])
-    assert got[0] == pytest.approx(weights[0] / 2 + weights[1], abs=1e-6)
+    before = counts.together.copy()
+    inverse = np.linalg.inv(before.astype(float) + 300 * np.eye(6))
+    expected = np.eye(6) - inverse / np.diag(inverse)
+    assert ease_weights(counts) == pytest.approx(expected, abs=1e-6)
+    assert (counts.together == before).all()
+
+
+def test_ease_takes_no_more_than_two_matrices_beside_those_of_the_inversion():
+    counts = count(LOG, 400)
+    tracemalloc.start()
+    try:
+        ease_weights(counts)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.1 * 400 * 400 * 8
+
+
+def test_both_variants_of_ease_share_one_matrix():
+    *_, plain, recent = fit_baselines(count(LOG, 6))
+    assert (plain.name, recent.name) == ("EASE^R", "EASE^R, recent first")
+    assert np.shares_memory(plain._weights, recent._weights)
 
 
 def test_a_catalogue_too_large_for_a_square_matrix_has_popularity_only(monkeypatch):
