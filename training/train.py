@@ -23,6 +23,7 @@ from training.baselines import Counts
 from training.checkpoint import Epoch, TrainingState, load_state
 from training.config import Config, TrainingConfig
 from training.dataset import History, Prepared, training_windows
+from training.errors import TrainingError
 from training.evaluate import evaluate
 from training.loss import full_softmax, sampled_softmax
 from training.model import HistoryEncoder, build
@@ -46,9 +47,15 @@ class ModelRanker:
         )
 
     def scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
-        """float32 `[B, N]`, from the newest events of each history."""
+        """float32 `[B, N]`, from the newest events of each history.
+
+        Raises:
+            TrainingError: the training has diverged.
+        """
         padded = left_padded([history.items for history in histories], self._model.config.history, np.int32)
         scores: NDArray[np.float32] = self._score(padded).numpy()
+        if not np.isfinite(scores).all():
+            raise TrainingError("the model's scores are not finite; train with a lower learning_rate")
         return scores
 
     def _scores(self, history: tf.Tensor) -> tf.Tensor:
@@ -83,6 +90,9 @@ class Trainer:
         """Trains until validation stops getting better, going on from `checkpoint` if it is there.
 
         On return the model has the weights of the best epoch.
+
+        Raises:
+            TrainingError: the training diverged; the checkpoint is of the last epoch before.
         """
         state = load_state(checkpoint) or TrainingState()
         if state.curve:
@@ -116,6 +126,10 @@ class Trainer:
             step = int(self._optimizer.iterations) + 1
             self._optimizer.learning_rate.assign(_rate(training, number, step))
             loss, count = self._step(batch)
+            if not math.isfinite(float(loss)):
+                raise TrainingError(
+                    f"epoch {number}, batch {i}: the loss is not finite; train with a lower learning_rate"
+                )
             total, predicted = total + float(loss), predicted + int(count)
             on_batch(i, float(loss) / max(1, int(count)))
         judged = evaluate(

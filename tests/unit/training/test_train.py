@@ -9,6 +9,7 @@ import pytest
 from training.baselines import count
 from training.checkpoint import TrainingState, load_state
 from training.config import Config
+from training.errors import TrainingError
 from training.runs import Progress, Runs
 from training.splits import LeaveOneOut
 from training.train import ModelRanker, Trainer
@@ -77,6 +78,22 @@ def test_training_stops_when_validation_has_not_been_better_for_the_patience(cyc
     )
     assert len(state.curve) == 3
     assert state.best_epoch.epoch == 1
+
+
+def test_a_training_that_diverges_is_said_and_leaves_the_last_checkpoint(cycles, tmp_path: Path):
+    checkpoint = tmp_path / "c.npz"
+    trainer(cycles, epochs=1).run(checkpoint, nothing, nothing)
+    for _ in range(2):  # going on from there ends the same way
+        with pytest.raises(TrainingError, match=r"epoch 2, .* lower learning_rate"):
+            trainer(cycles, learning_rate=1e30).run(checkpoint, nothing, nothing)
+        assert len(load_state(checkpoint).curve) == 1
+
+
+def test_scores_that_are_not_finite_are_said(cycles):
+    training = trainer(cycles)
+    training.model.set_weights([np.full_like(weights, np.nan) for weights in training.model.get_weights()])
+    with pytest.raises(TrainingError, match="not finite; train with a lower learning_rate"):
+        ModelRanker(training.model).scores(list(cycles.histories()))
 
 
 def test_a_seed_decides_the_run_and_another_seed_gives_another(cycles, tmp_path: Path):
