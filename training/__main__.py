@@ -26,11 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Two notes of TensorFlow's about this processor on every start; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     settings = load_settings()
-    if given.state_dir is not None:
-        settings = settings.model_copy(update={"state_dir": given.state_dir})
     try:
         config = load_config(given.config)
-        pipeline = Pipeline(config, settings, console)
+        pipeline = Pipeline(config, settings, console, given.state_dir or settings.state_dir)
         seeds = getattr(given, "seeds", None) or [config.training.seed]
         if given.command not in ("export", "cost"):
             pipeline.prepare(Inputs(given.events, given.items, given.users))
@@ -55,7 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--config", type=Path, required=True, help="TOML file, see training/configs")
     shared.add_argument(
-        "--state-dir", type=Path, help="where data, runs and exports go (default: the setting)"
+        "--state-dir",
+        type=Path,
+        help="where data, runs and exports go (default: RIPTIDE_STATE_DIR); the list of forgotten users is "
+        "read from the store of the settings all the same",
     )
     files = argparse.ArgumentParser(add_help=False)
     for kind in ("events", "items", "users"):

@@ -160,7 +160,8 @@ class DataConfig(_Table):
     source: Literal["files", "movielens-100k"] = "files"
     """`files`: those that `path` or the command line names. `movielens-100k`: from the package registry."""
     min_events_per_user: Annotated[int, Field(ge=1)] = 3
-    """Users with fewer events are dropped. Leave-one-out needs three: train, validation, test."""
+    """Users with fewer events are dropped. Leave-one-out holds back the two newest events: it judges by
+    users with three, and trains on those with four, as one must be predicted from another."""
     unknown_items: Literal["drop", "keep"] = "drop"
     """Events on items that the items file lacks: dropped, or kept with the id as the title."""
     memory_limit_mb: Annotated[int, Field(ge=128)] = 1024

@@ -37,12 +37,14 @@ def replacing(folder: Path) -> Iterator[Path]:
             folder.rename(old)
         new.rename(folder)
     finally:
+        if old.exists() and not folder.exists():  # the second renaming failed
+            old.rename(folder)
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def reusable_report(folder: Path, fingerprint: str) -> DataReport | None:
-    """The report of `folder` if it was made from the same input, else None."""
+def earlier_report(folder: Path) -> DataReport | None:
+    """The report of `folder` if the folder is whole, else None."""
     try:
         report = load_report(folder / "report.json")
     except (OSError, ValueError, TypeError):
@@ -50,4 +52,4 @@ def reusable_report(folder: Path, fingerprint: str) -> DataReport | None:
     needed = [folder / "events.parquet", folder / "items.parquet", folder / "quarantine.csv"]
     if report.users_file is not None:
         needed.append(folder / "users.parquet")
-    return report if report.fingerprint == fingerprint and all(path.is_file() for path in needed) else None
+    return report if all(path.is_file() for path in needed) else None

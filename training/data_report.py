@@ -30,6 +30,11 @@ class DataReport:
 
     name: str
     fingerprint: str
+    """sha256 of what decides the events: the files, the [data] table, the forgotten users of the log."""
+    inputs: str
+    """The same if nobody had been forgotten."""
+    request: str
+    """The same with the whole list of forgotten users."""
     events: int
     users: int
     items: int

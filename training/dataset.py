@@ -66,7 +66,7 @@ class Prepared:
 
     folder: Path
     fingerprint: str
-    """sha256 of the inputs and the column mapping."""
+    """sha256 of the inputs, the column mapping and the forgotten users among the log's."""
     items: tuple[CatalogItem, ...]
     """Item i of the catalogue has index i + 1 in a model."""
     categories: tuple[str, ...]
@@ -76,6 +76,10 @@ class Prepared:
     def events_path(self) -> Path:
         """The Parquet file, sorted by user_id, time, item_id."""
         return self.folder / "events.parquet"
+
+    def event_count(self) -> int:
+        """Events of all users."""
+        return int(pq.read_metadata(self.events_path).num_rows)
 
     def histories(self, lots: int = 0) -> Iterator[History]:
         """Every user's history, in order of user id; one pass, with a record batch in memory at a time.

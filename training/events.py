@@ -11,20 +11,23 @@
     quarantine.csv    file, line, reason and row of every row that was dropped, sorted by file and line
 
 The folder is written under another name and renamed, so it is whole or not there. Preparing again is skipped
-while the inputs, the [data] table and the forgotten users are the same. The work is done by DuckDB through
-Ibis within `data.memory_limit_mb`, so the log may be larger than memory. The rows of forgotten users are
-counted, but nothing of them is written down.
+while the inputs, the [data] table and the list of forgotten users are the same. The fingerprint, by which
+trained models are reused, is of the forgotten users in the log only, so to forget anybody else costs no
+training. The work is done by DuckDB through Ibis within `data.memory_limit_mb`, so the log may be larger than
+memory. The rows of forgotten users are counted, but nothing of them is written down.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
 
 from training.config import Config, DataConfig
-from training.data_folder import exclusive, replacing, reusable_report
+from training.data_folder import earlier_report, exclusive, replacing
 from training.data_report import DataReport, print_report
 from training.errors import TrainingError
 from training.movielens import fetch_movielens_100k
@@ -44,6 +47,8 @@ class PreparedData:
     fingerprint: str
     reused: bool
     """True: the folder was there already."""
+    forgetting: str | None = None
+    """A sentence, if all that had changed was the list of forgotten users."""
 
 
 def prepare(
@@ -64,18 +69,28 @@ def prepare(
     given = {"events": events, "items": items, "users": users}
     excluded_users = frozenset(unicodedata.normalize("NFC", user) for user in excluded_users)
     digests = {kind: _digest(path) for kind, path in given.items() if path is not None}
-    fingerprint = _fingerprint(data, digests, excluded_users)
+    fingerprint = partial(_fingerprint, data, digests)
     folder = state_dir / "data" / data.name
     with exclusive(folder):
-        report = reusable_report(folder, fingerprint)
-        if report is not None:
-            return PreparedData(folder, report, fingerprint, reused=True)
+        before = earlier_report(folder)
+        if before is not None and before.request == fingerprint(excluded_users):
+            return PreparedData(folder, before, before.fingerprint, reused=True)
         # Here, so that who finds everything done does not wait for Ibis and DuckDB.
         from training.preparation import write_prepared
 
         with replacing(folder) as new:
             report = write_prepared(data, new, given, digests, excluded_users, fingerprint)
-    return PreparedData(folder, report, fingerprint, reused=False)
+    return PreparedData(folder, report, report.fingerprint, False, _forgetting(before, report))
+
+
+def _forgetting(before: DataReport | None, now: DataReport) -> str | None:
+    if before is None or before.inputs != now.inputs or before.request == now.request:
+        return None
+    if before.fingerprint == now.fingerprint:
+        effect = "the change is of nobody in this log, so what was trained on it still holds"
+    else:
+        effect = "the change is of users in this log, so models are trained on it again"
+    return f"prepared again, as the list of forgotten users has changed: {effect}"
 
 
 def _inputs(
@@ -105,11 +120,11 @@ def _digest(path: Path) -> str:
         raise TrainingError(f"{path} cannot be read: {exc.strerror}") from exc
 
 
-def _fingerprint(data: DataConfig, digests: dict[str, str], excluded_users: frozenset[str]) -> str:
+def _fingerprint(data: DataConfig, digests: dict[str, str], users: Collection[str]) -> str:
     digest = sha256(f"layout {_LAYOUT}\n{sorted(digests.items())}\n".encode())
     # Neither where a file lies nor how much memory reads it changes what is in it.
     places = {kind: {"path"} for kind in ("events", "items", "users")}
     digest.update(data.model_dump_json(exclude={"memory_limit_mb": True, **places}).encode())
-    for user in sorted(excluded_users):
+    for user in sorted(users):
         digest.update(f"\n{len(user)} {user}".encode())
     return digest.hexdigest()

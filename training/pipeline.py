@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from features.catalog import CatalogError
 from features.settings import Settings
 from features.store import StoreError, open_store
 from training.baselines import Counts, count
@@ -43,37 +44,46 @@ class Inputs:
 class Pipeline:
     """One configuration, one state folder."""
 
-    def __init__(self, config: Config, settings: Settings, console: Console) -> None:
+    def __init__(self, config: Config, settings: Settings, console: Console, state_dir: Path) -> None:
+        """`state_dir` may be another than that of the settings, which say where the online store is."""
         self._config, self._settings, self._console = config, settings, console
+        self._state_dir = state_dir
         self._name = config.data.name
 
     def prepare(self, inputs: Inputs) -> None:
         """Cleans the input files, or finds that this has been done."""
         # What users did lies below it.
-        self._settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         done = prepare(
             self._config,
             events=inputs.events,
             items=inputs.items,
             users=inputs.users,
-            state_dir=self._settings.state_dir,
+            state_dir=self._state_dir,
             excluded_users=forgotten_users(self._settings),
         )
         if not done.reused:
             print_report(done.report, done.folder, self._console)
+        if done.forgetting is not None:
+            self._console.print(done.forgetting, soft_wrap=True, highlight=False)
 
     def train(self, seeds: Sequence[int], progress: Progress, time_split: bool = False) -> None:
         """Trains a model per seed, judges them and the baselines, writes and prints the report.
 
         Earlier finished seeds of the same data and configuration stay in the report. The global time split
         is always reported for the baselines, and for the transformer if it has been trained for it
-        (`time_split`: with the first seed). A log in which nobody has events on both sides of the split is
-        reported without it.
+        (`time_split`: with the first seed). A log that the global time split leaves without a part to train
+        on or to judge by is reported without it.
+
+        Raises:
+            TrainingError: nothing is left to train on or to judge by, or the training diverged.
         """
         protocols = []
         for split in (self._leave_one_out, self._global_time):
-            if split is not self._leave_one_out and not self._judges_anyone(split):
-                self._console.print(f"{split.name}: left out, as nobody has events on both sides")
+            if (purpose := self._lacking(split)) is not None:
+                if split is self._leave_one_out:
+                    raise TrainingError(self._too_short(purpose))
+                self._console.print(f"{split.name}: left out, as it leaves nothing to {purpose}")
                 continue
             counts = _counts(self._prepared, split)
             if split is self._leave_one_out or time_split:
@@ -91,15 +101,18 @@ class Pipeline:
         """Exports the model of a finished run for leave-one-out, or finds that this has been done.
 
         Raises:
-            TrainingError: there is no finished run of this seed.
+            TrainingError: there is no finished run of this seed, or its catalogue cannot be written.
         """
         result = self._result(seed)
-        folder = self._settings.state_dir / "exports" / self._name
+        folder = self._state_dir / "exports" / self._name
         done = existing_export(folder, self._config, result)
         if done is None:
             counts = count(self._prepared.histories(), len(self._prepared.items), pairs=False)
             weights = self._runs.run_folder(self._leave_one_out, seed) / "weights.npz"
-            done = export(self._config, self._prepared, counts, result, weights, folder)
+            try:
+                done = export(self._config, self._prepared, counts, result, weights, folder)
+            except CatalogError as error:
+                raise TrainingError(str(error)) from error
         reused = " (reused)" if done.reused else ""
         self._console.print(
             f"export: {done.folder}, seed {seed}{reused}; scores of the SavedModel and the Keras model "
@@ -115,17 +128,31 @@ class Pipeline:
         Raises:
             TrainingError: there is no export.
         """
-        folder = self._settings.state_dir / "exports" / self._name
+        folder = self._state_dir / "exports" / self._name
         if not (folder / "golden.npz").exists():
             raise TrainingError(f"{folder}: there is no export to measure; run `run` first")
         from training.cost import measure, print_costs
 
         print_costs(self._console, measure(folder))
 
-    def _judges_anyone(self, split: Split) -> bool:
-        stages: tuple[Stage, ...] = ("validation", "test")
+    def _lacking(self, split: Split) -> str | None:
+        """What nobody has the events for under a split; None if somebody has, for each purpose."""
         histories = self._prepared.histories
-        return all(any(split.case(history, stage) for history in histories()) for stage in stages)
+        if not any(len(split.training_part(history)) >= 2 for history in histories()):
+            return "train on"
+        stages: tuple[tuple[Stage, str], ...] = (("validation", "validate by"), ("test", "test by"))
+        for stage, purpose in stages:
+            if not any(split.case(history, stage) for history in histories()):
+                return purpose
+        return None
+
+    def _too_short(self, purpose: str) -> str:
+        least = self._config.data.min_events_per_user
+        return (
+            f"{self._prepared.folder}: the {self._prepared.event_count():,} events left after cleaning leave "
+            f"nothing to {purpose}; somebody must have 4 events or more, the newest two, held out, on items "
+            f"that are new to them (data.min_events_per_user is {least})"
+        )
 
     def _result(self, seed: int) -> Result:
         result = self._runs.finished(self._leave_one_out, seed)
@@ -135,11 +162,11 @@ class Pipeline:
 
     @cached_property
     def _prepared(self) -> Prepared:
-        return open_prepared(self._settings.state_dir / "data" / self._name)
+        return open_prepared(self._state_dir / "data" / self._name)
 
     @cached_property
     def _runs(self) -> Runs:
-        return Runs(self._config, self._prepared, self._settings.state_dir / "runs" / self._name)
+        return Runs(self._config, self._prepared, self._state_dir / "runs" / self._name)
 
     @cached_property
     def _leave_one_out(self) -> Split:

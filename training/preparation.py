@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def write_prepared(
     files: Mapping[str, Path | None],
     digests: dict[str, str],
     excluded_users: frozenset[str],
-    fingerprint: str,
+    fingerprint: Callable[[Collection[str]], str],
 ) -> DataReport:
     """Fills the empty folder `new`; its layout is in `training.events`.
 
@@ -37,7 +37,7 @@ def write_prepared(
         files: the input under "events", "items" and "users"; events are never None.
         digests: sha256 of each file that there is.
         excluded_users: forgotten users, in NFC.
-        fingerprint: what the report says the folder was made from.
+        fingerprint: sha256 of the input without these users.
 
     Raises:
         TrainingError: the input cannot be used.
@@ -63,7 +63,13 @@ class _Run:
         self._excluded_table = cleaning.id_table("user_id", excluded)
         self._quarantine = Quarantine(connection)
 
-    def write(self, events: Path, items: Path | None, users: Path | None, fingerprint: str) -> DataReport:
+    def write(
+        self,
+        events: Path,
+        items: Path | None,
+        users: Path | None,
+        fingerprint: Callable[[Collection[str]], str],
+    ) -> DataReport:
         sources = {
             kind: self._open(kind, path)
             for kind, path in (("events", events), ("items", items), ("users", users))
@@ -100,7 +106,8 @@ class _Run:
             users=kept.user_id.nunique(), first_time=kept.time.min(), last_time=kept.time.max()
         ).to_pyarrow().to_pylist()[0]  # fmt: skip
         report = DataReport(
-            name=self._data.name, fingerprint=fingerprint,
+            name=self._data.name, fingerprint=fingerprint(self._forgotten_in(source)),
+            inputs=fingerprint(()), request=fingerprint(self._excluded),
             events=accounts["events"].rows_kept, items=catalogue.count().to_pyarrow().as_py(), **numbers,
             time_format=form, events_file=accounts["events"],
             items_file=accounts.get("items"), users_file=accounts.get("users"),
@@ -118,6 +125,11 @@ class _Run:
                 if name is not None:
                     source.require(name, f"data.{kind}.columns.{field}")
         return source
+
+    def _forgotten_in(self, events: SourceTable) -> list[str]:
+        user_id = cells.identifier(events, self._data.events.columns.user_id)
+        found = events.table.select(user_id=user_id).semi_join(self._excluded_table, "user_id").distinct()
+        return list(found.user_id.to_pyarrow().to_pylist())
 
     def _settle(
         self, kind: str, source: SourceTable, split: cleaning.Split

@@ -55,7 +55,8 @@ class Split(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LeaveOneOut:
-    """The newest event is the test, the one before the validation. Users with fewer than three only train."""
+    """The newest event is the test, the one before the validation. Users with fewer than three only train;
+    those with three are only judged, as one event alone has none before it to be predicted from."""
 
     name = "leave-one-out"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from training.dataset import Prepared, open_prepared
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobody_is_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Training asks the store of the settings whom to leave out; tests have one of their own, with nobody."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RIPTIDE_STATE_DIR", str(tmp_path_factory.mktemp("settings")))
+        yield
+
 
 Log = Mapping[str, Sequence[tuple[str, int]]]
 """User id → (item id, time) of each event, oldest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -10,7 +11,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from features.catalog import CatalogError
+from features.settings import load_settings
+from features.store import open_store
 from training.__main__ import main
+from training.pipeline import Pipeline
 
 CONFIG = """
 [data]
@@ -80,6 +85,58 @@ def test_no_file_at_all_is_answered_with_both_ways_to_name_one(
     error = capsys.readouterr().err
     assert "data.events.path" in error
     assert "--events" in error
+
+
+@pytest.mark.parametrize(
+    ("items", "purpose"), [("abc", "train on"), ("abab", "validate by"), ("abca", "test by")]
+)
+def test_a_log_that_leaves_nothing_to_train_on_or_to_judge_by_is_refused_before_training(
+    shop: Path, capsys: pytest.CaptureFixture[str], items: str, purpose: str
+) -> None:
+    rows = [f"{user},{item},{1700000000 + i}" for user in "uvw" for i, item in enumerate(items)]
+    log = shop.parent / "short.csv"
+    log.write_text("\n".join(["user_id,item_id,time", *rows]) + "\n")
+    (shop.parent / "goods" / "items.csv").write_text("item_id,title\na,Axe\nb,Bow\nc,Cap\n")
+    arguments = ["run", "--config", str(shop), "--state-dir", str(shop.parent / "var")]
+    assert main([*arguments, "--events", str(log)]) == 2
+    error = capsys.readouterr().err
+    assert f"the {len(rows)} events left after cleaning leave nothing to {purpose};" in error
+    assert "4 events or more" in error
+    assert "data.min_events_per_user is 1" in error
+    assert {path.name for path in (shop.parent / "var").iterdir()} == {"data"}
+
+
+def test_forgotten_users_are_left_out_wherever_the_data_goes(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def forget(user: str) -> None:
+        store = open_store(load_settings())
+        await store.forget(user)
+        await store.close()
+
+    monkeypatch.setenv("RIPTIDE_STATE_DIR", str(shop.parent / "live"))
+    (shop.parent / "events.csv").write_text(EVENTS + "v,a,1700000000\n")
+    assert prepare(shop) == 0
+    assert prepared(shop, "events", "user_id") == ["u", "v"]
+    asyncio.run(forget("v"))
+    capsys.readouterr()
+    assert prepare(shop) == 0
+    assert prepared(shop, "events", "user_id") == ["u"]
+    assert "prepared again, as the list of forgotten users has changed" in capsys.readouterr().out
+
+
+def test_a_catalogue_that_cannot_be_written_is_said(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise CatalogError("catalog.lmdb: the catalogue cannot be written (no space)")
+
+    assert prepare(shop) == 0
+    monkeypatch.setattr(Pipeline, "_result", lambda *_: None)
+    monkeypatch.setattr("training.pipeline.existing_export", lambda *_: None)
+    monkeypatch.setattr("training.pipeline.export", full)
+    assert main(["export", "--config", str(shop), "--state-dir", str(shop.parent / "var")]) == 2
+    assert capsys.readouterr().err == "catalog.lmdb: the catalogue cannot be written (no space)\n"
 
 
 def test_moved_files_are_not_prepared_again(shop: Path) -> None:

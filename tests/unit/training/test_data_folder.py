@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.training.preparing import NOON, config, log, rows, run
+from training.data_folder import replacing
 from training.events import print_report
 
 
@@ -35,6 +36,39 @@ def test_other_input_settings_or_forgotten_users_are_prepared_again(tmp_path: Pa
     assert [done.reused for done in prepared] == [False] * 4
     assert len({done.fingerprint for done in prepared}) == 4
     assert [row["user_id"] for row in rows(prepared[-1])] == ["a"]
+
+
+def test_only_a_forgotten_user_of_the_log_makes_it_other_data(tmp_path: Path) -> None:
+    text = log(f"a,x,{NOON}", f"b,x,{NOON}")
+    first, nobody, again, one, back = (
+        run(tmp_path, text, excluded=frozenset(users)) for users in ((), "c", "c", "bc", "c")
+    )
+    assert [done.reused for done in (first, nobody, again, one, back)] == [False, False, True, False, False]
+    assert first.fingerprint == nobody.fingerprint == again.fingerprint == back.fingerprint
+    assert one.fingerprint != first.fingerprint
+    assert (first.forgetting, again.forgetting) == (None, None)
+    assert "of nobody in this log" in (nobody.forgetting or "")
+    assert "of users in this log" in (one.forgetting or "")
+    other = run(tmp_path, text + "\n", excluded=frozenset("abc"[:1]))
+    assert other.forgetting is None, "the input has changed, too"
+
+
+def test_a_folder_that_cannot_be_replaced_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    with replacing(folder) as new:
+        (new / "file").write_text("first")
+    rename = Path.rename
+
+    def fails(path: Path, target: Path) -> Path:
+        if path.name.endswith(".new"):
+            raise OSError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="no"), replacing(folder) as new:
+        (new / "file").write_text("second")
+    assert (folder / "file").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_folder_that_lost_a_file_is_prepared_again(tmp_path: Path) -> None:
