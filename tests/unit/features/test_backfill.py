@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from features.__main__ import main
 from features.backfill import BackfillError, backfill, backfill_once
 from features.lmdb_store import LmdbStore
 from features.record import Event
@@ -125,3 +127,15 @@ async def test_a_folder_without_prepared_data_is_refused_with_what_to_do(
 ) -> None:
     with pytest.raises(BackfillError, match=r"events\.parquet: not a prepared event log .* training prepare"):
         await backfill_once(store, tmp_path, history_cap=100)
+
+
+def test_the_command_says_what_it_loaded_and_that_it_is_there_already(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RIPTIDE_STATE_DIR", str(tmp_path / "var"))
+    monkeypatch.setattr(sys, "argv", ["features", "backfill", "--data", str(data)])
+    assert (main(), main()) == (0, 0)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("online store: 2 users, 3 events loaded")
+    assert second == f"online store: loaded with {data} already"
+    assert (tmp_path / "var").stat().st_mode & 0o077 == 0

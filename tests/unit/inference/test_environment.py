@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from features.settings import Settings
+from inference.__main__ import main
 from inference.access import admin_token, launcher_folder
 from inference.backend_folder import write_backend_folder
 from inference.environment import Interpreter, Triton, check_interpreter, environment, find_triton, probe
@@ -59,6 +60,17 @@ def test_a_missing_interpreter_names_the_setting(tmp_path: Path) -> None:
 def test_a_program_that_is_none_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(TritonNotFound, match="RIPTIDE_TRITONSERVER"):
         find_triton(Settings(tritonserver=tmp_path / "tritonserver"))
+
+
+def test_the_check_says_what_is_wrong_and_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["inference", "check"])
+    monkeypatch.setenv("RIPTIDE_STATE_DIR", str(tmp_path / "var"))
+    monkeypatch.setenv("RIPTIDE_TRITONSERVER", str(tmp_path / "tritonserver"))
+    assert main() == 2
+    assert "RIPTIDE_TRITONSERVER" in capsys.readouterr().err
+    assert not (tmp_path / "var").exists()
 
 
 def test_a_program_that_does_not_load_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ Loading users is the real command.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import shutil
@@ -98,8 +99,13 @@ class Home:
 def home(tmp_path: Path) -> Iterator[Home]:
     home = Home(tmp_path)
     yield home
-    if (tmp_path / "var/stack.json").exists():
-        home.call("down")
+    try:
+        if (tmp_path / "var/stack.json").exists():
+            home.call("down")
+    finally:  # of a stack that does not end, nothing must outlive its test
+        for pid in home.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:
