@@ -6,6 +6,7 @@ Workers are started as fresh programs, never forked: a gRPC library in use does 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -14,9 +15,12 @@ import time
 
 from features.ports import port_problem
 from features.settings import Settings
+from features.state_folder import make_private
 from gateway import http, metrics
 
 _RESTART_PAUSE_S = 1.0
+# Beyond what a worker takes itself to drain.
+_DRAIN_MARGIN_S = 5.0
 
 log = logging.getLogger("riptide.gateway.supervisor")
 
@@ -44,6 +48,7 @@ async def supervise(settings: Settings) -> int:
         PortInUse: it cannot listen on the gRPC or the HTTP port.
     """
     check_ports(settings)
+    make_private(settings.state_dir)
     metrics.prepare(settings.state_dir / "metrics" / str(settings.grpc_port))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -61,7 +66,9 @@ async def supervise(settings: Settings) -> int:
 
 
 async def _keep_worker(settings: Settings, stop: asyncio.Event) -> int:
-    while True:
+    """Keeps one worker running until `stop`; the exit status."""
+    first = True
+    while not stop.is_set():
         began = time.monotonic()
         worker = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -76,19 +83,32 @@ async def _keep_worker(settings: Settings, stop: asyncio.Event) -> int:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if stop.is_set() and not ended.done():
-            worker.send_signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(settings.drain_s + 5):
-                    return await ended
-            except TimeoutError:
-                log.error("worker %d did not drain in time and is killed", worker.pid)
-                worker.kill()
-                await worker.wait()
-                return 1
+        if stop.is_set():
+            return await _drained(worker, ended, settings.drain_s + _DRAIN_MARGIN_S)
         status = await ended
-        if stop.is_set() or status == 2:  # 2: told wrongly, and starting it again would not help
-            return status
+        if first and status == 2:
+            return status  # told wrongly: starting it again would not help
+        # Later on 2 is a fault that may pass, of the store for instance: the other workers go on serving.
+        first = False
         log.error("worker %d ended with status %d and is replaced", worker.pid, status)
         if time.monotonic() - began < _RESTART_PAUSE_S:
-            await asyncio.sleep(_RESTART_PAUSE_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _RESTART_PAUSE_S)
+    return 0
+
+
+async def _drained(worker: asyncio.subprocess.Process, ended: asyncio.Task[int], limit_s: float) -> int:
+    """Tells a worker to end; its exit status once it has."""
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        worker.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(limit_s):
+            status = await ended
+    except TimeoutError:
+        log.error("worker %d did not drain in time and is killed", worker.pid)
+        worker.kill()
+        await worker.wait()
+        return 1
+    if status == -signal.SIGTERM:
+        return 0  # it was still starting, and had nothing to drain
+    return 1 if status < 0 else status
