@@ -64,7 +64,9 @@ class Router:
         self._refused: set[int] = set()
         self.serving: ServingVersion | None = None
         """The version to call; None while Triton is down or has none ready."""
-        published = [int(path.parent.name) for path in self._folder.glob("[0-9]*/catalog.lmdb")]
+        folders = [path.parent.name for path in self._folder.glob("*/catalog.lmdb")]
+        # As Triton does: a folder of another name, `1.bak` for instance, is no version.
+        published = [int(name) for name in folders if name.isdecimal()]
         if not published:
             raise RoutingError(f"{self._folder}: no published version; run make publish")
         self.catalog_version = max(published)

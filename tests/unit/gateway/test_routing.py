@@ -203,6 +203,14 @@ async def test_a_version_that_does_not_fit_is_refused_with_the_reason_and_an_old
     assert f"version 2 is not served: {sentence}" in caplog.text
 
 
+async def test_a_folder_whose_name_is_no_number_is_no_version(
+    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel]
+) -> None:
+    repository = settings.model_repository / "recommender"
+    shutil.copytree(repository / "2", repository / "3.bak")
+    assert Router(settings, fake[1]).catalog_version == 2
+
+
 async def test_an_empty_repository_is_said_with_what_to_do(
     tmp_path: Path, fake: tuple[FakeTriton, grpc.aio.Channel]
 ) -> None:
