@@ -25,6 +25,9 @@ from gateway.scorer import Scorer, Scores
 
 _FALLBACK_SHARE = 0.2
 _NO_PAGE = np.empty(0, np.int64)
+_MOST_BEING_KEPT = 16
+"""Batches whose answers may wait for the disk at once: some commits' worth. What comes while so many wait is
+not kept. While a disk hangs, all the batches of that time would else pile up in memory."""
 
 log = logging.getLogger("riptide.gateway.recommend")
 
@@ -187,6 +190,8 @@ class Recommend:
 
     def _keep(self, answers: Mapping[str, CachedAnswer]) -> None:
         # Off the request path: the page is on its way already, and a cache may be lost.
+        if len(self._background) >= _MOST_BEING_KEPT:
+            return
         task = asyncio.get_running_loop().create_task(self._put(answers))
         self._background.add(task)
         task.add_done_callback(self._background.discard)

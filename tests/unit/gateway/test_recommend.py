@@ -19,7 +19,7 @@ from features.store import FeatureStore, StoreUnavailable
 from gateway.errors import ModelUnavailable
 from gateway.metrics import Metrics
 from gateway.page import PageRequest
-from gateway.recommend import Degraded, Page, Recommend
+from gateway.recommend import _MOST_BEING_KEPT, Degraded, Page, Recommend
 from gateway.routing import Router, ServingVersion, Tensor
 from gateway.scorer import Scorer, Scores
 
@@ -330,6 +330,26 @@ async def test_a_plain_page_is_kept_though_a_filtered_call_came_first(path: Path
     await path.recommend.close()
     kept = path.store.answers["u"]
     assert (kept.vector.tolist(), len(kept.page_keys), kept.page_is_current) == ([3, 4], ANSWERED, True)
+
+
+async def test_while_the_disk_hangs_few_answers_wait_for_it_and_pages_still_come(path: Path) -> None:
+    disk = asyncio.Event()
+    begun: list[Mapping[str, CachedAnswer]] = []
+
+    async def hang(answers: Mapping[str, CachedAnswer]) -> None:
+        begun.append(answers)
+        await disk.wait()
+
+    path.store.put_answers = hang  # type: ignore[method-assign]  # told to hang
+    for n in range(4 * _MOST_BEING_KEPT):
+        path.saw(f"u{n}", "1")
+        assert (await path.page(f"u{n}")).degraded is Degraded.NO
+    assert len(begun) == _MOST_BEING_KEPT
+    disk.set()
+    await path.recommend.close()
+    await path.page("u0")
+    await path.recommend.close()
+    assert len(begun) == _MOST_BEING_KEPT + 1
 
 
 async def test_a_store_that_hangs_is_not_waited_for_beyond_the_time_given(path: Path) -> None:
