@@ -1,9 +1,10 @@
 """What can go wrong in the gateway, and the gRPC status that a caller sees.
 
     GatewayError
-    ├── InvalidRequest    INVALID_ARGUMENT   a field breaks a limit; the sentence begins with its name
-    ├── NotFound          NOT_FOUND          the item or user that the call is about is unknown
-    └── ModelUnavailable  (never seen)       Recommend answers with a fallback page instead
+    ├── InvalidRequest    INVALID_ARGUMENT    a field breaks a limit; the sentence begins with its name
+    ├── NotFound          NOT_FOUND           the item or user that the call is about is unknown
+    ├── Overloaded        RESOURCE_EXHAUSTED  the worker has as many calls in flight as it may
+    └── ModelUnavailable  (never seen)        Recommend answers with a fallback page instead
 
 Errors of other layers: StoreFull → RESOURCE_EXHAUSTED, StoreUnavailable → UNAVAILABLE, TimeoutError →
 DEADLINE_EXCEEDED, anything else → INTERNAL. These have fixed texts; details are in the log only.
@@ -32,6 +33,10 @@ class NotFound(GatewayError):
     """The item or user that the call is about is unknown."""
 
 
+class Overloaded(GatewayError):
+    """The worker has as many calls in flight as it may."""
+
+
 class ModelUnavailable(GatewayError):
     """Triton did not answer, or not in time, or with something that is no answer."""
 
@@ -39,6 +44,7 @@ class ModelUnavailable(GatewayError):
 _OWN_WORDS: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFound, grpc.StatusCode.NOT_FOUND),
+    (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
 )
 _FIXED_WORDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
     (StoreFull, grpc.StatusCode.RESOURCE_EXHAUSTED, "the feature store is full; nothing was stored"),

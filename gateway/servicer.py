@@ -19,7 +19,7 @@ from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import CatalogItem
 from features.schema import item_key
 from features.store import FeatureStore
-from gateway.errors import NotFound, status_of
+from gateway.errors import NotFound, Overloaded, status_of
 from gateway.metrics import Metrics
 from gateway.page import PageRequest, similar_page
 from gateway.recommend import Degraded, Recommend
@@ -51,6 +51,7 @@ class Recommender:
         router: Router,
         metrics: Metrics,
         *,
+        max_in_flight: int,
         default_deadline_s: float,
         model_timeout_s: float,
         access_log: bool,
@@ -59,6 +60,7 @@ class Recommender:
         self._store = store
         self._router = router
         self._metrics = metrics
+        self._max_in_flight = max_in_flight
         self._default_deadline_s = default_deadline_s
         self._model_timeout_s = model_timeout_s
         self._log_all = access_log
@@ -96,8 +98,10 @@ class Recommender:
         self.in_flight += 1
         request_id = ""
         try:
-            # Two of the requests have none.
-            request_id = check_request_id(getattr(request, "request_id", "")) or _new_id()
+            request_id = check_request_id(request.request_id) or _new_id()
+            if self.in_flight > self._max_in_flight:
+                # Here, not by gRPC, which counts other services' calls too, and tells no metric of a refusal.
+                raise Overloaded(f"more than {self._max_in_flight} calls in flight; wait, then call again")
             remaining_s = context.time_remaining()
             if remaining_s is None:
                 remaining_s = self._default_deadline_s
@@ -115,14 +119,14 @@ class Recommender:
             self._metrics.answered(method, code.name, duration_s)
             log.log(
                 logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.INFO,
+                "%s",
                 str(error) or sentence,
                 extra=_fields(method, request_id, code.name, duration_s),
                 exc_info=error if code is grpc.StatusCode.INTERNAL else None,
             )
-            # Metadata is ASCII by gRPC's rules.
-            await context.abort(
-                code, sentence, (("x-request-id", request_id),) if request_id.isascii() else ()
-            )
+            # The client tells by this that the gateway itself has spoken. Metadata is ASCII by gRPC's rules.
+            header = request_id.encode("ascii", "backslashreplace").decode()
+            await context.abort(code, sentence, (("x-request-id", header),))
             raise AssertionError("abort raises") from error
         finally:
             self.in_flight -= 1
@@ -201,7 +205,10 @@ class Recommender:
         if not (len(record.keys) or record.attributes_json or excluded):
             raise NotFound("user_id: nothing is stored of this user")
         response = pb.DescribeUserResponse(
-            user_id=user_id, attributes=record.attributes, excluded_from_training=excluded
+            user_id=user_id,
+            attributes=record.attributes,
+            excluded_from_training=excluded,
+            request_id=request_id,
         )
         columns = (record.keys, record.types, record.times, record.weights)
         for key, kind, when, weight in zip(*(column.tolist() for column in columns), strict=True):
@@ -218,7 +225,7 @@ class Recommender:
         user_id = check_id("user_id", request.user_id)
         async with asyncio.timeout(remaining_s):
             existed = await self._store.forget(user_id)
-        return pb.ForgetUserResponse(existed=existed).SerializeToString()
+        return pb.ForgetUserResponse(existed=existed, request_id=request_id).SerializeToString()
 
     def _known_item(self, key: int) -> CatalogItem:
         # The store keeps keys, not ids: of an item that left the catalogue the key is all there is to show.

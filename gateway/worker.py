@@ -11,7 +11,6 @@ import time
 import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health
-from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
 from features.settings import Settings
@@ -25,6 +24,9 @@ from gateway.servicer import SERVICE, Recommender
 MODEL_SERVICE = "riptide.model"
 """Health service that is SERVING while a model version is; without one the gateway serves fallback pages."""
 
+_OTHER_CALLS = 1000
+"""Calls that gRPC lets in beside those that the servicer counts and limits: health checks, calls whose
+request has not come whole, calls being refused. It bounds memory; no metric counts what is beyond it."""
 _HEALTH_INTERVAL_S = 0.25
 _QUIET_LOOK_S = 0.01
 _QUIET_LOOKS = 5
@@ -51,7 +53,7 @@ async def serve(settings: Settings) -> int:
         store, router, Scorer(channel), metrics, max_batch=settings.max_batch, join=settings.coalesce
     )
     server = grpc.aio.server(
-        maximum_concurrent_rpcs=settings.max_in_flight,
+        maximum_concurrent_rpcs=settings.max_in_flight + _OTHER_CALLS,
         # All workers listen on one port; the kernel spreads connections over them.
         options=[("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", 1 << 20)],
     )
@@ -60,13 +62,14 @@ async def serve(settings: Settings) -> int:
         store,
         router,
         metrics,
+        max_in_flight=settings.max_in_flight,
         default_deadline_s=settings.default_deadline_ms / 1000,
         model_timeout_s=settings.model_timeout_ms / 1000,
         access_log=settings.access_log,
     )
     server.add_generic_rpc_handlers((servicer.handlers,))
     status = health.HealthServicer()
-    add_HealthServicer_to_server(status, server)
+    server.add_generic_rpc_handlers((_health_handlers(status),))
     if settings.reflection:
         reflection.enable_server_reflection(
             (
@@ -111,6 +114,22 @@ async def serve(settings: Settings) -> int:
     metrics.flush()
     log.info("drained")
     return 0 if stopped in ended else 1
+
+
+def _health_handlers(status: health.HealthServicer) -> grpc.GenericRpcHandler:
+    """`Check` alone. Clients take the UNIMPLEMENTED of `Watch` for healthy, as gRFC A17 says.
+
+    A `Watch` would be a call without an end, for which draining waits; and of several on one service that
+    `grpc_health` serves, the first to go takes the others' news with it.
+    """
+    check = grpc.unary_unary_rpc_method_handler(
+        status.Check,
+        request_deserializer=health_pb2.HealthCheckRequest.FromString,
+        response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler(
+        health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, {"Check": check}
+    )
 
 
 async def _until_quiet(servicer: Recommender, limit_s: float) -> None:

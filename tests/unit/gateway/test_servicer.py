@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any, cast
 
@@ -54,7 +55,14 @@ class Handler:
 def recommender() -> Recommender:
     nothing = cast(Any, None)
     return Recommender(
-        nothing, nothing, nothing, Metrics(), default_deadline_s=1.5, model_timeout_s=0.5, access_log=True
+        nothing,
+        nothing,
+        nothing,
+        Metrics(),
+        max_in_flight=2,
+        default_deadline_s=1.5,
+        model_timeout_s=0.5,
+        access_log=True,
     )
 
 
@@ -136,6 +144,44 @@ async def test_the_caller_is_told_what_concerns_it_and_the_log_the_rest(
     assert context.aborted[1].startswith(sentence)
     assert str(error) in caplog.text
     assert "alice" not in caplog.text
+
+
+async def test_the_id_of_a_refused_call_travels_in_ascii_whatever_the_caller_chose(
+    recommender: Recommender,
+) -> None:
+    context = FakeContext(1)
+    with pytest.raises(Aborted):
+        await answer(recommender, Handler(NotFound("")), context, pb.RecommendRequest(request_id="Nr. 1 ü"))
+    assert context.aborted is not None
+    assert context.aborted[2] == {"x-request-id": "Nr. 1 \\xfc"}
+
+
+async def test_a_call_too_many_is_refused_and_counted_and_the_next_one_taken(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr(recommender._metrics, "answered", lambda method, code, _: counted.append(code))
+    gate = asyncio.Event()
+
+    async def wait(request: Any, request_id: str, remaining_s: float) -> bytes:
+        await gate.wait()
+        return b"answer"
+
+    async def call(context: FakeContext) -> bytes:
+        return await recommender._answer("Recommend", wait, pb.RecommendRequest(), cast(Any, context))
+
+    waiting = [asyncio.create_task(call(FakeContext(1))) for _ in range(2)]
+    while recommender.in_flight < 2:
+        await asyncio.sleep(0)
+    refused = FakeContext(1)
+    with pytest.raises(Aborted):
+        await asyncio.wait_for(call(refused), 10)
+    assert refused.aborted is not None
+    assert refused.aborted[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "more than 2 calls" in refused.aborted[1]
+    gate.set()
+    assert await asyncio.gather(*waiting, call(FakeContext(1))) == [b"answer"] * 3
+    assert counted == ["RESOURCE_EXHAUSTED", "OK", "OK", "OK"]
 
 
 async def test_with_the_access_log_on_a_call_is_logged_without_its_user(
