@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     reflection: bool = False
     """Offer gRPC server reflection."""
     access_log: bool = False
-    """Log every call, not only the failed and the degraded ones."""
+    """Log every call, not only one a second of each kind of failed and degraded ones."""
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     """Least severe log line that is written."""
 

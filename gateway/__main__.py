@@ -35,7 +35,7 @@ def main() -> int:
     if arguments.workers is not None:
         os.environ[f"{PREFIX}WORKERS"] = str(arguments.workers)
     settings = load_settings()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, every_call=settings.access_log)
     try:
         if arguments.worker_of is not None:
             _die_with(arguments.worker_of)

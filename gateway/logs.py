@@ -6,8 +6,12 @@ import json
 import logging
 import sys
 import time
+from time import monotonic
 from typing import Any
 
+_PAUSE_S = 1.0
+_CALL_BY_CALL = ("riptide.gateway.calls", "riptide.gateway.recommend", "riptide.features.lmdb_store")
+"""Loggers whose lines come with calls, hence thousands a second when all of them fail."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -29,8 +33,46 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def configure(level: str) -> None:
-    """Sends all logs of the process to standard error as JSON lines."""
+class Sparing(logging.Filter):
+    """Lets one line a second of a kind through; it says as `left_out` how many there were since the last.
+
+    A kind is a level, a message before its arguments are put in, `method`, `code` and `reason` if it has
+    them, and the type of its exception. The metrics count every call, written or not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds: dict[tuple[object, ...], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether `record` is to be written."""
+        fields = vars(record)
+        kind = (
+            record.levelno,
+            record.msg,
+            record.exc_info and record.exc_info[0],
+            *(fields.get(name) for name in ("method", "code", "reason")),
+        )
+        now = monotonic()
+        written, left_out = self._kinds.get(kind, (-_PAUSE_S, 0))
+        if now - written < _PAUSE_S:
+            self._kinds[kind] = written, left_out + 1
+            return False
+        self._kinds[kind] = now, 0
+        if left_out:
+            record.left_out = left_out
+        return True
+
+
+def configure(level: str, *, every_call: bool = False) -> None:
+    """Sends all logs of the process to standard error as JSON lines.
+
+    What is written call by call is written sparingly, unless `every_call`: in an outage it would fill the
+    disk, which the user store is on as well.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    if not every_call:
+        for name in _CALL_BY_CALL:
+            logging.getLogger(name).addFilter(Sparing())
