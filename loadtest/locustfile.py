@@ -14,9 +14,10 @@ of their own; the summary counts them apart. With a failure, or without any answ
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from loadtest._visitors import Visitors, newest_data
 grpc.experimental.gevent.init_gevent()
 
 _SETTINGS = load_settings()
+_CONNECTIONS = 16
+"""Of each process; its users are spread over them. The kernel gives a connection to one gateway worker."""
 _CONNECT_S = 5.0
 _DEADLINE_S = 5.0
 _PAGE = 10
@@ -47,19 +50,25 @@ _FAILED = ", failed"
 
 
 @functools.cache
-def connect(address: str) -> RecommenderStub:
-    """The one connection of this process; made when first wanted, since it would not survive Locust's forks.
+def connect(address: str) -> Iterator[RecommenderStub]:
+    """This process's connections in turn, for ever; made when first wanted: they would not survive a fork.
 
     Raises:
         ConnectionError: nothing answers at the address.
     """
-    # As the client does: `http_proxy` is for the web.
-    channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+    options = [
+        # Else gRPC gives all channels of a process one connection.
+        ("grpc.use_local_subchannel_pool", 1),
+        # As the client does: `http_proxy` is for the web.
+        ("grpc.enable_http_proxy", 0),
+    ]
+    channels = [grpc.insecure_channel(address, options=options) for _ in range(_CONNECTIONS)]
     try:
-        grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
+        for channel in channels:
+            grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
     except grpc.FutureTimeoutError:
         raise ConnectionError(f"no gateway answers at {address}: make up, or -H HOST:PORT") from None
-    return RecommenderStub(channel)
+    return itertools.cycle([RecommenderStub(channel) for channel in channels])
 
 
 @functools.cache
@@ -74,7 +83,7 @@ class Visitor(User):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         options: Any = environment.parsed_options
-        self._stub = connect(address_of(environment))
+        self._stub = next(connect(address_of(environment)))
         self._visitors = visitors(options.data)
         self._think_s: float = options.think_s
         self._page: tuple[str, list[str]] = ("", [])

@@ -39,11 +39,13 @@ class Gateway(RecommenderServicer):
     def __init__(self) -> None:
         self.page: pb.RecommendResponse | None = pb.RecommendResponse(items=[ITEM])
         self.users: Counter[str] = Counter()
+        self.peers: set[str] = set()
         self.events: list[pb.Event] = []
         self.address = ""
 
     def Recommend(self, request: Any, context: Any) -> pb.RecommendResponse:
         self.users[request.user_id] += 1
+        self.peers.add(context.peer())
         if self.page is None:
             context.abort(grpc.StatusCode.UNAVAILABLE, "stopping")
         assert self.page is not None
@@ -95,6 +97,7 @@ def test_a_run_prints_throughput_latency_and_no_degraded_answers(gateway: Gatewa
     assert re.search(r"answered +[1-9]\d*: [1-9]\d* per s", output)
     assert re.search(r"p50 \d+ ms, p99 \d+ ms", output)
     assert "degraded  0 (0.00%)" in output
+    assert len(gateway.peers) == 4, "a connection of its own for each of so few users"
     assert set(gateway.users) == {"busy", "calm", "née"}
     assert gateway.users["busy"] > gateway.users["calm"] > gateway.users["née"]
     assert {(event.item_id, event.type, event.time > 0) for event in gateway.events} == {
