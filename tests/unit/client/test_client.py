@@ -12,11 +12,12 @@ import pytest
 from client.client import Client
 from client.errors import (
     DeadlineExceeded,
+    Exhausted,
     NotFound,
-    Overloaded,
     RecommenderError,
     RequestRefused,
     ServerFault,
+    Unavailable,
     Unreachable,
 )
 from client.riptide.v1 import recommender_pb2 as pb
@@ -30,13 +31,14 @@ class Gateway(RecommenderServicer):
         self.failures: list[grpc.StatusCode] = []
         self.requests: list[Any] = []
         self.remaining_s: list[float] = []
+        self.metadata: tuple[tuple[str, str], ...] = (("x-request-id", "r1"),)
         self.address = ""
 
     async def _answer(self, request: Any, context: Any, answer: Any) -> Any:
         self.requests.append(request)
         self.remaining_s.append(context.time_remaining())
         if self.failures:
-            await context.abort(self.failures.pop(0), "limit: 0 is not from 1 to 100")
+            await context.abort(self.failures.pop(0), "limit: 0 is not from 1 to 100", self.metadata)
         return answer
 
     async def Recommend(self, request: Any, context: Any) -> Any:
@@ -120,7 +122,7 @@ async def test_a_time_that_the_caller_set_is_kept(gateway: Gateway) -> None:
         (grpc.StatusCode.INVALID_ARGUMENT, RequestRefused),
         (grpc.StatusCode.PERMISSION_DENIED, RequestRefused),
         (grpc.StatusCode.NOT_FOUND, NotFound),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, Overloaded),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Exhausted),
         (grpc.StatusCode.DEADLINE_EXCEEDED, DeadlineExceeded),
         (grpc.StatusCode.INTERNAL, ServerFault),
         (grpc.StatusCode.UNKNOWN, ServerFault),
@@ -139,12 +141,23 @@ async def test_other_failures_are_not_repeated_and_keep_status_and_sentence(
     assert len(gateway.requests) == 1
 
 
-async def test_a_gateway_that_stays_unavailable_is_given_up(gateway: Gateway) -> None:
+async def test_a_gateway_that_stays_unavailable_is_given_up_and_is_not_called_unreachable(
+    gateway: Gateway,
+) -> None:
     gateway.failures = [grpc.StatusCode.UNAVAILABLE] * 9
+    async with Client(gateway.address, timeout_s=20) as client:
+        with pytest.raises(Unavailable) as caught:
+            await client.describe_user("u")
+    assert type(caught.value) is Unavailable
+    assert len(gateway.requests) == 4
+
+
+async def test_what_is_unavailable_before_the_gateway_is_unreachable(gateway: Gateway) -> None:
+    gateway.failures = [grpc.StatusCode.UNAVAILABLE] * 9
+    gateway.metadata = ()  # as a proxy answers that finds no gateway
     async with Client(gateway.address, timeout_s=20) as client:
         with pytest.raises(Unreachable):
             await client.describe_user("u")
-    assert len(gateway.requests) == 4
 
 
 async def test_nothing_at_the_address_is_unreachable() -> None:

@@ -16,7 +16,7 @@ from client.riptide.v1.recommender_pb2_grpc import RecommenderServicer, add_Reco
 
 
 class Gateway(RecommenderServicer):
-    """Answers with a fixed page, refuses a limit of 0, and keeps the events it was sent."""
+    """Answers with a fixed page, refuses a limit of 0, keeps the events it was sent; has lost its store."""
 
     def __init__(self) -> None:
         self.events: list[pb.Event] = []
@@ -51,6 +51,10 @@ class Gateway(RecommenderServicer):
             attributes={"occupation": "writer"},
             excluded_from_training=True,
         )
+
+    def SimilarItems(self, request: Any, context: Any) -> None:
+        context.set_trailing_metadata((("x-request-id", "r2"),))
+        context.abort(grpc.StatusCode.UNAVAILABLE, "the feature store does not answer")
 
     def ForgetUser(self, request: Any, context: Any) -> pb.ForgetUserResponse:
         return pb.ForgetUserResponse(existed=True)
@@ -108,6 +112,13 @@ def test_no_gateway_ends_with_1_and_one_line_that_names_the_address(
     err = capsys.readouterr().err
     assert "127.0.0.1:1" in err
     assert err.count("\n") == 1
+
+
+def test_a_gateway_whose_store_fails_is_not_called_away(
+    gateway: tuple[Gateway, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["similar", "--item", "50"], default_address=gateway[1]) == 1
+    assert capsys.readouterr().err == f"{gateway[1]}: UNAVAILABLE: the feature store does not answer\n"
 
 
 def test_record_sends_one_event_for_each_item(gateway: tuple[Gateway, str]) -> None:
