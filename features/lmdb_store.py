@@ -36,6 +36,8 @@ from features.record import (
 from features.store import Appended, StoreFull, StoreUnavailable
 
 _MOST_WRITES_PER_COMMIT = 512
+_MOST_WRITES_WAITING = 4096
+"""While a disk hangs, callers give up and others come; what they wanted written stays in memory until then."""
 # The key in the database `about`.
 _LOADED = b"loaded"
 
@@ -178,6 +180,8 @@ class LmdbStore:
         return EMPTY_RECORD if value is None else decode(bytes(value))
 
     async def _write(self, change: _Change) -> Any:
+        if self._queue.qsize() >= _MOST_WRITES_WAITING:
+            raise StoreUnavailable(f"the disk is behind by {_MOST_WRITES_WAITING} writes; nothing was stored")
         done: Future[Any] = Future()
         self._queue.put((change, done))
         return await asyncio.wrap_future(done)

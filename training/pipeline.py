@@ -12,6 +12,7 @@ from rich.console import Console
 
 from features.catalog import CatalogError
 from features.settings import Settings
+from features.state_folder import make_private
 from features.store import StoreError, open_store
 from training.baselines import Counts, count
 from training.config import Config
@@ -52,8 +53,7 @@ class Pipeline:
 
     def prepare(self, inputs: Inputs) -> None:
         """Cleans the input files, or finds that this has been done."""
-        # What users did lies below it.
-        self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self._state_dir)
         done = prepare(
             self._config,
             events=inputs.events,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -177,4 +178,27 @@ async def test_a_write_that_its_caller_gave_up_and_a_busy_lock_do_not_end_the_wr
     await store.append([Event("u", "x", EventType.CLICK, 1)])
     [record] = await store.read(["u"])
     assert len(record.keys) == 1
+    await store.close()
+
+
+async def test_a_disk_that_hangs_is_not_waited_for_by_more_and_more_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.lmdb_store._MOST_WRITES_WAITING", 3)
+    store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
+    hanging = store._env.begin(write=True)  # the writer waits for the lock as it would for a disk
+    writes = [asyncio.create_task(store.append([Event("u", "0", EventType.CLICK, 1)]))]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while not store._queue.empty():
+            await asyncio.sleep(0.001)
+    writes += [asyncio.create_task(store.append([Event("u", str(n), EventType.CLICK, 1)])) for n in (1, 2, 3)]
+    await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailable, match="behind by 3 writes"):
+        await store.append([Event("u", "4", EventType.CLICK, 1)])
+    hanging.abort()
+    await asyncio.gather(*writes)
+    await store.append([Event("u", "5", EventType.CLICK, 1)])
+    [record] = await store.read(["u"])
+    assert len(record.keys) == 5
     await store.close()
