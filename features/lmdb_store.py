@@ -37,7 +37,7 @@ from features.store import Appended, StoreFull, StoreUnavailable
 
 _MOST_WRITES_PER_COMMIT = 512
 _MOST_WRITES_WAITING = 4096
-"""While a disk hangs, callers give up and others come; what they wanted written stays in memory until then."""
+"""While a disk hangs, callers give up and others come; what they wanted written stays in memory."""
 # The key in the database `about`.
 _LOADED = b"loaded"
 

@@ -56,8 +56,9 @@ class Kept:
 @pytest.fixture
 async def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kept]:
     (tmp_path / "gateway").mkdir()
+    # A package with this file is taken before our own, also where PYTHONPATH names that.
+    (tmp_path / "gateway" / "__init__.py").touch()
     (tmp_path / "gateway" / "__main__.py").write_text(WORKER)
-    # `python -m` looks here first.
     monkeypatch.chdir(tmp_path)
     kept = Kept(tmp_path)
     yield kept
