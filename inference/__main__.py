@@ -43,6 +43,8 @@ def main() -> int:
     except TritonError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # during the check; else the signal is handled
+        return 130
     except OSError as error:
         print(f"Triton could not be started: {error}", file=sys.stderr)
         return 1

@@ -68,8 +68,10 @@ async def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 async def test_told_to_end_while_it_waits_to_replace_a_worker_it_starts_none_and_ends_with_0(
-    kept: Kept, caplog: pytest.LogCaptureFixture
+    kept: Kept, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # It is also how long a worker must live to be replaced at once: longer than any start of Python.
+    monkeypatch.setattr(supervisor, "_RESTART_PAUSE_S", 50.0)
     kept.begin("1")
     async with asyncio.timeout(60):
         while "is replaced" not in caplog.text:
