@@ -14,7 +14,6 @@ from features.store import StoreError, open_store
 
 
 async def _backfill(settings: Settings, data: Path) -> Backfilled | None:
-    make_private(settings.state_dir)
     store = open_store(settings)
     try:
         return await backfill_once(store, data, history_cap=settings.store_history_cap)
@@ -31,8 +30,16 @@ def main() -> int:
         "--data", type=Path, required=True, help="folder written by python -m training prepare"
     )
     arguments = parser.parse_args()
+    settings = load_settings()
     try:
-        done = asyncio.run(_backfill(load_settings(), arguments.data))
+        make_private(settings.state_dir)
+    except OSError as error:
+        print(
+            f"{settings.state_dir}: cannot be made ({error.strerror}); see RIPTIDE_STATE_DIR", file=sys.stderr
+        )
+        return 1
+    try:
+        done = asyncio.run(_backfill(settings, arguments.data))
     except (BackfillError, StoreError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, BackfillError) else 1

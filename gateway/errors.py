@@ -7,7 +7,8 @@
     └── ModelUnavailable  (never seen)        Recommend answers with a fallback page instead
 
 Errors of other layers: StoreFull → RESOURCE_EXHAUSTED, StoreUnavailable → UNAVAILABLE, TimeoutError →
-DEADLINE_EXCEEDED, anything else → INTERNAL. These have fixed texts; details are in the log only.
+DEADLINE_EXCEEDED, anything else → INTERNAL. These have fixed texts; details are in the log only,
+which has one line a second of each kind (`logs.Sparing`).
 """
 
 from __future__ import annotations
@@ -61,4 +62,4 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     for kind, code, sentence in _FIXED_WORDS:
         if isinstance(error, kind):
             return code, sentence
-    return grpc.StatusCode.INTERNAL, "internal error; the gateway's log has the details under this request id"
+    return grpc.StatusCode.INTERNAL, "internal error; the gateway's log has the details of such errors"

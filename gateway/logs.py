@@ -36,8 +36,8 @@ class JsonLines(logging.Formatter):
 class Sparing(logging.Filter):
     """Lets one line a second of a kind through; it says as `left_out` how many there were since the last.
 
-    A kind is a level, a message before its arguments are put in, `method`, `code` and `reason` if it has
-    them, and the type of its exception. The metrics count every call, written or not.
+    A kind is a level, a message before its arguments are put in, `method`, `code`, `reason` and `error` if it
+    has them, and the line of code that raised its exception. The metrics count every call, written or not.
     """
 
     def __init__(self) -> None:
@@ -50,8 +50,8 @@ class Sparing(logging.Filter):
         kind = (
             record.levelno,
             record.msg,
-            record.exc_info and record.exc_info[0],
-            *(fields.get(name) for name in ("method", "code", "reason")),
+            _raised_at(record),
+            *(fields.get(name) for name in ("method", "code", "reason", "error")),
         )
         now = monotonic()
         written, left_out = self._kinds.get(kind, (-_PAUSE_S, 0))
@@ -62,6 +62,15 @@ class Sparing(logging.Filter):
         if left_out:
             record.left_out = left_out
         return True
+
+
+def _raised_at(record: logging.LogRecord) -> tuple[object, ...]:
+    if not record.exc_info:
+        return ()
+    kind, _, trace = record.exc_info
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return (kind, trace and (trace.tb_frame.f_code.co_filename, trace.tb_lineno))
 
 
 def configure(level: str, *, every_call: bool = False) -> None:

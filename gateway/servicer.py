@@ -67,6 +67,7 @@ class Recommender:
         self._lines = Lines()
         self.in_flight = 0
         """Calls that have come and are not answered yet."""
+        self._failing = 0  # those of them that have failed, while gRPC sends that
 
     @property
     def handlers(self) -> grpc.GenericRpcHandler:
@@ -99,7 +100,7 @@ class Recommender:
         request_id = ""
         try:
             request_id = check_request_id(request.request_id) or _new_id()
-            if self.in_flight > self._max_in_flight:
+            if self.in_flight - self._failing > self._max_in_flight:
                 # Here, not by gRPC, which counts other services' calls too, and tells no metric of a refusal.
                 raise Overloaded(f"more than {self._max_in_flight} calls in flight; wait, then call again")
             remaining_s = context.time_remaining()
@@ -121,12 +122,16 @@ class Recommender:
                 logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.INFO,
                 "%s",
                 str(error) or sentence,
-                extra=_fields(method, request_id, code.name, duration_s),
+                extra={**_fields(method, request_id, code.name, duration_s), "error": type(error).__name__},
                 exc_info=error if code is grpc.StatusCode.INTERNAL else None,
             )
             # The client tells by this that the gateway itself has spoken. Metadata is ASCII by gRPC's rules.
             header = request_id.encode("ascii", "backslashreplace").decode()
-            await context.abort(code, sentence, (("x-request-id", header),))
+            self._failing += 1
+            try:
+                await context.abort(code, sentence, (("x-request-id", header),))
+            finally:
+                self._failing -= 1
             raise AssertionError("abort raises") from error
         finally:
             self.in_flight -= 1

@@ -110,8 +110,9 @@ def check_agreement(export: Export, signature: Signature) -> None:
         slots = len(catalog.categories) + 1  # the last is for items without a category
         if slots != signature.widths.get("C", slots):
             raise BadExport(
-                f"{export.catalog}: has {slots - 1} categories, but the SavedModel "
-                f"has {signature.widths['C'] - 1}"
+                f"{export.catalog}: has {slots - 1} categories, so allowed_categories must have {slots} (the "
+                f"last is for items without one). In the SavedModel it has {signature.widths['C']}: "
+                "export again"
             )
         for key in sorted({int(key) for key in export.golden.outputs["item_keys"].flat} - {0}):
             if key not in catalog:

@@ -19,6 +19,7 @@ from training.config import Config
 from training.data_folder import exclusive
 from training.dataset import Prepared, open_prepared
 from training.errors import TrainingError
+from training.evaluate import Evaluation
 from training.events import prepare, print_report
 from training.export import Export, existing_export, export
 from training.report import ProtocolReport, print_summary, write_report
@@ -78,7 +79,7 @@ class Pipeline:
         Raises:
             TrainingError: nothing is left to train on or to judge by, or the training diverged.
         """
-        protocols = []
+        judged: list[tuple[Split, list[Evaluation]]] = []
         for split in (self._leave_one_out, self._global_time):
             if (purpose := self._lacking(split)) is not None:
                 if split is self._leave_one_out:
@@ -90,10 +91,13 @@ class Pipeline:
                 for seed in seeds if split is self._leave_one_out else seeds[:1]:
                     if self._runs.finished(split, seed) is None:
                         self._runs.train(split, counts(), seed, progress)
-            baselines = self._runs.baselines(split, counts)
-            results = self._runs.all_finished(split)
-            protocols.append(ProtocolReport(split.name, _MEANINGS[split.name], baselines, results))
+            judged.append((split, self._runs.baselines(split, counts)))
         with exclusive(self._runs.folder):
+            # Asked for inside: another process may have finished a seed, and written its report, meanwhile.
+            protocols = [
+                ProtocolReport(split.name, _MEANINGS[split.name], baselines, self._runs.all_finished(split))
+                for split, baselines in judged
+            ]
             write_report(self._runs.folder, self._config, self._prepared, protocols)
         print_summary(self._console, self._runs.folder, protocols, _main_cutoff(self._config))
 

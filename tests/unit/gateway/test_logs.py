@@ -44,10 +44,18 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-def refuse(request_id: str, code: str = "NOT_FOUND") -> None:
-    logging.getLogger("riptide.gateway.calls").info(
-        "%s", f"about {request_id}", extra={"method": "Recommend", "request_id": request_id, "code": code}
-    )
+def refuse(request_id: str, code: str = "NOT_FOUND", error: str = "NotFound") -> None:
+    fields = {"method": "Recommend", "request_id": request_id, "code": code, "error": error}
+    logging.getLogger("riptide.gateway.calls").info("%s", f"about {request_id}", extra=fields)
+
+
+def raised(key: str, *, elsewhere: bool) -> KeyError:
+    try:
+        if elsewhere:
+            raise KeyError(key)
+        raise KeyError(key)
+    except KeyError as error:
+        return error
 
 
 def test_of_a_kind_one_line_a_second_is_written_with_the_count_of_the_others(
@@ -75,9 +83,11 @@ def test_one_kind_does_not_hide_another(clock: Clock, capsys: pytest.CaptureFixt
         refuse("b", "INVALID_ARGUMENT")
         log.warning("fallback page: %s", "the disk")
         log.info("fallback page: %s", "the disk")
-        for error in (KeyError("k"), ValueError("v")):
+        refuse("c", "RESOURCE_EXHAUSTED", "Overloaded")
+        refuse("d", "RESOURCE_EXHAUSTED", "StoreFull")
+        for error in (raised("k", elsewhere=False), raised("k", elsewhere=True), ValueError("v")):
             log.error("fallback page", exc_info=error)
-    assert len(lines(capsys)) == 6
+    assert len(lines(capsys)) == 9
 
 
 @pytest.mark.parametrize(("every_call", "logger"), [(True, "calls"), (False, "supervisor")])

@@ -23,8 +23,9 @@ class Aborted(Exception):
 class FakeContext:
     """A call with this much time left."""
 
-    def __init__(self, remaining_s: float | None) -> None:
+    def __init__(self, remaining_s: float | None, may_end: asyncio.Event | None = None) -> None:
         self._remaining_s = remaining_s
+        self._may_end = may_end
         self.aborted: tuple[grpc.StatusCode, str, dict[str, str]] | None = None
 
     def time_remaining(self) -> float | None:
@@ -32,6 +33,8 @@ class FakeContext:
 
     async def abort(self, code: grpc.StatusCode, details: str, metadata: tuple[tuple[str, str], ...]) -> None:
         self.aborted = code, details, dict(metadata)
+        if self._may_end is not None:
+            await self._may_end.wait()
         raise Aborted
 
 
@@ -126,7 +129,11 @@ async def test_a_bad_request_id_is_neither_sent_back_nor_logged(
             grpc.StatusCode.UNAVAILABLE,
             "the feature store does not answer; try again",
         ),
-        (KeyError("secret"), grpc.StatusCode.INTERNAL, "internal error; the gateway's log has the details"),
+        (
+            KeyError("secret"),
+            grpc.StatusCode.INTERNAL,
+            "internal error; the gateway's log has the details of such",
+        ),
     ],
 )
 async def test_the_caller_is_told_what_concerns_it_and_the_log_the_rest(
@@ -182,6 +189,23 @@ async def test_a_call_too_many_is_refused_and_counted_and_the_next_one_taken(
     gate.set()
     assert await asyncio.gather(*waiting, call(FakeContext(1))) == [b"answer"] * 3
     assert counted == ["RESOURCE_EXHAUSTED", "OK", "OK", "OK"]
+
+
+async def test_calls_that_are_being_refused_take_no_room(recommender: Recommender) -> None:
+    sent = asyncio.Event()
+    refused = [
+        asyncio.create_task(answer(recommender, Handler(KeyError("k")), FakeContext(1, sent)))
+        for _ in range(10)
+    ]
+    while recommender.in_flight < 10:
+        await asyncio.sleep(0)
+    ok = FakeContext(1)
+    await answer(recommender, Handler(), ok)
+    assert ok.aborted is None
+    sent.set()
+    await asyncio.wait(refused)
+    assert recommender.in_flight == 0
+    assert recommender._failing == 0
 
 
 async def test_with_the_access_log_on_a_call_is_logged_without_its_user(
