@@ -54,12 +54,6 @@ def test_only_its_owner_can_open_a_state_folder(tmp_path: Path) -> None:
         assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_state_folder_that_others_could_open_is_closed(tmp_path: Path) -> None:
-    (tmp_path / "var").mkdir(mode=0o755)
-    with only_one(tmp_path / "var"):
-        assert (tmp_path / "var").stat().st_mode & 0o777 == 0o700
-
-
 @pytest.mark.parametrize("text", ["", "{}", '{"pid": 1}', "[]"])
 def test_a_damaged_file_means_that_nothing_runs(tmp_path: Path, text: str) -> None:
     (tmp_path / "stack.json").write_text(text)
