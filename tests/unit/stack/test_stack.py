@@ -26,10 +26,10 @@ FAKE = Path(__file__).with_name("fake")
 LIMIT_S = 60
 
 
-def until(condition: Callable[[], object], what: str) -> None:
+def until(condition: Callable[[], object], what: str, instead: Callable[[], object] = str) -> None:
     deadline = time.monotonic() + LIMIT_S
     while not condition():
-        assert time.monotonic() < deadline, f"waited {LIMIT_S} s for {what}"
+        assert time.monotonic() < deadline, f"waited {LIMIT_S} s for {what}; {instead()}"
         time.sleep(0.02)
 
 
@@ -209,7 +209,11 @@ def test_a_killed_stack_takes_its_services_with_it(home: Home) -> None:
     read_until(process, "Ctrl-C ends it")
     process.kill()
     process.wait()
-    until(lambda: sorted(home.ended()) == ["gateway", "inference"], "the services to end")
+    until(
+        lambda: sorted(home.ended()) == ["gateway", "inference"],
+        "the services to end",
+        lambda: (home.ended(), home.processes(), (home.folder / "var/log/gateway.log").read_text()),
+    )
     # The stand-in abandons its `sleep`, and nobody is left to end it; the real launcher has tests of its own.
     until(
         lambda: all(line.startswith("sleep") for line in home.processes().values()), "the services to be gone"

@@ -44,13 +44,14 @@ async def http(reader, writer):
 
 
 async def main():
+    end, loop = asyncio.Event(), asyncio.get_running_loop()
+    # Not the handler of the loop, which goes with it: when a parent dies, Linux may say so more than once.
+    signal.signal(signal.SIGTERM, lambda *_: end.is_set() or loop.call_soon_threadsafe(end.set))
     server = grpc.aio.server()
     add_RecommenderServicer_to_server(Recommender(), server)
     server.add_insecure_port(f"127.0.0.1:{os.environ['RIPTIDE_GRPC_PORT']}")
     await server.start()
     await asyncio.start_server(http, "127.0.0.1", int(os.environ["RIPTIDE_HTTP_PORT"]))
-    end = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
     await end.wait()
     await server.stop(1)
 

@@ -24,11 +24,20 @@ if "RIPTIDE_TRITON_ADDRESS" in os.environ:
         sys.exit(1)
     print("triton ready: a stand-in", flush=True)
     sys.exit(0)
+
+
+def end(*_):
+    # When its parent dies, Linux may say so more than once: the threads of the parent die one by one.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
+
+
+# Before it says that it is ready: from then on it may be told to end.
+signal.signal(signal.SIGTERM, end)
 # Of another session, and ignored by its parent when that ends: what a crashed launcher leaves behind.
 subprocess.Popen(["sleep", "600"], start_new_session=True)
-print("triton ready: a stand-in", flush=True)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 try:
+    print("triton ready: a stand-in", flush=True)
     time.sleep(600)
 finally:
     with Path("ended").open("a") as log:
