@@ -39,7 +39,7 @@ down: $(OURS)/.installed ## end what `make up` started, after the calls in fligh
 	@$(PY) -m stack down
 
 status: $(OURS)/.installed ## whether it is up, and where
-	@$(PY) -m stack status || true  # "not up" is an answer, too
+	@$(PY) -m stack status || test $$? -eq 1  # "not up" is an answer, too
 
 test: env ## all tests, unit to end-to-end
 	@$(PY) -m pytest

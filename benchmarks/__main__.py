@@ -26,7 +26,7 @@ import psutil
 
 from benchmarks.load import Load
 from features.settings import Settings, load_settings
-from features.state_folder import make_private
+from features.state_folder import make_state_folder
 from features.store import StoreUnavailable, open_store
 
 _READY_S = 180.0
@@ -205,7 +205,7 @@ def main() -> int:
     arguments = parser.parse_args()
     settings = load_settings()
     folder = settings.state_dir / "bench" / time.strftime("%Y%m%d-%H%M%S")
-    make_private(settings.state_dir)
+    make_state_folder(settings.state_dir)
     folder.mkdir(parents=True)
     try:
         rounds = _measure(settings, arguments, folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from features.backfill import Backfilled, BackfillError, backfill_once
 from features.settings import Settings, load_settings
-from features.state_folder import make_private
+from features.state_folder import make_state_folder
 from features.store import StoreError, open_store
 
 
@@ -32,7 +32,7 @@ def main() -> int:
     arguments = parser.parse_args()
     settings = load_settings()
     try:
-        make_private(settings.state_dir)
+        make_state_folder(settings.state_dir)
     except OSError as error:
         print(
             f"{settings.state_dir}: cannot be made ({error.strerror}); see RIPTIDE_STATE_DIR", file=sys.stderr

@@ -66,7 +66,7 @@ def _fingerprint(data: Path) -> str:
         except FileNotFoundError:
             digests.append("none")
         except OSError as error:
-            raise BackfillError(f"{path}: cannot be read: {error}") from error
+            raise BackfillError(f"{path}: cannot be read: {error.strerror}") from error
     return " ".join(digests)
 
 

@@ -15,7 +15,7 @@ import time
 
 from features.ports import port_problem
 from features.settings import Settings
-from features.state_folder import make_private
+from features.state_folder import make_state_folder
 from gateway import http, metrics
 
 _RESTART_PAUSE_S = 1.0
@@ -48,7 +48,7 @@ async def supervise(settings: Settings) -> int:
         PortInUse: it cannot listen on the gRPC or the HTTP port.
     """
     check_ports(settings)
-    make_private(settings.state_dir)
+    make_state_folder(settings.state_dir)
     metrics.prepare(settings.state_dir / "metrics" / str(settings.grpc_port))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -88,7 +88,7 @@ async def _keep_worker(settings: Settings, stop: asyncio.Event) -> int:
         status = await ended
         if first and status == 2:
             return status  # told wrongly: starting it again would not help
-        # Later on 2 is a fault that may pass, of the store for instance: the other workers go on serving.
+        # Later on 2 is a fault that may pass, of the store for instance, and other workers may go on serving.
         first = False
         log.error("worker %d ended with status %d and is replaced", worker.pid, status)
         if time.monotonic() - began < _RESTART_PAUSE_S:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from features.settings import Settings
-from features.state_folder import make_private
+from features.state_folder import make_state_folder
 from inference.errors import UnfitEnvironment
 
 ADMIN_KEY = "riptide-admin"
@@ -38,7 +38,7 @@ def admin_token(settings: Settings) -> str:
         UnfitEnvironment: the file is empty.
     """
     path = launcher_folder(settings) / "admin_token"
-    make_private(settings.state_dir)
+    make_state_folder(settings.state_dir)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         # Named once it is whole: a kill or a full disk must not leave an empty token, which anyone knows.

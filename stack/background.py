@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from features.settings import Settings
-from features.state_folder import make_private
+from features.state_folder import make_state_folder
 from stack.instance import Instance, Phase, running
 from stack.logs import set_aside
 
@@ -27,6 +29,24 @@ def up(settings: Settings, run_arguments: Sequence[str]) -> int:
 
     One that is starting is waited for, one that is ending is outlasted.
     """
+    make_state_folder(settings.state_dir)
+    with _one_at_a_time(settings.state_dir):
+        return _up(settings, run_arguments)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(state_dir: Path) -> Iterator[None]:
+    """Waits for other `up`s of this folder: what they start does not say so at once."""
+    with (state_dir / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another make up is at work; waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _up(settings: Settings, run_arguments: Sequence[str]) -> int:
     found = running(settings.state_dir)
     if found is not None and found.phase == "stopping":
         print(f"process {found.pid} is ending; this one starts after it", flush=True)
@@ -41,7 +61,6 @@ def up(settings: Settings, run_arguments: Sequence[str]) -> int:
         print(f"already up: {describe(settings, found)}")
         return 0
     log = settings.state_dir / "log" / "stack.log"
-    make_private(settings.state_dir)
     set_aside(log)
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from features.state_folder import make_private
+from features.state_folder import make_state_folder
 from stack.errors import StackError
 
 Phase = Literal["starting", "ready", "stopping"]
@@ -70,19 +70,27 @@ def running(state_dir: Path) -> Instance | None:
 
 
 def announce(state_dir: Path, phase: Phase) -> None:
-    """Writes who this process is and how far it has come."""
+    """Writes who this process is and how far it has come.
+
+    Raises:
+        OSError: it cannot be written. What was written before, and is no longer so, has gone.
+    """
     pid = os.getpid()
     started = process_start(pid)
     assert started is not None, "a process finds itself in /proc"
     temporary = state_dir / "stack.json.new"
-    temporary.write_text(json.dumps(asdict(Instance(pid, started, phase))))
-    temporary.replace(state_dir / "stack.json")
+    try:
+        temporary.write_text(json.dumps(asdict(Instance(pid, started, phase))))
+        temporary.replace(state_dir / "stack.json")
+    except OSError:
+        (state_dir / "stack.json").unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
 def only_one(state_dir: Path) -> Iterator[None]:
     """Inside, this process is the stack of the state folder; StackError if another is."""
-    make_private(state_dir)
+    make_state_folder(state_dir)
     # Not inherited by children (PEP 446): the lock ends with this process, however it ends.
     lock = os.open(state_dir / "stack.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -30,8 +30,10 @@ def read_plan(settings: Settings, config: Path, seed: int) -> Plan:
     """The plan for a training configuration; StackError if the file cannot be read."""
     try:
         name = str(tomllib.loads(config.read_text(encoding="utf-8"))["data"]["name"])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise StackError(f"{config}: cannot be read: {error}", status=2) from error
+    except OSError as error:
+        raise StackError(f"{config}: cannot be read: {error.strerror}", status=2) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise StackError(f"{config}: is not TOML: {error}", status=2) from error
     except (KeyError, TypeError) as error:
         raise StackError(f"{config}: [data] has no name", status=2) from error
     return Plan(config, seed, settings.state_dir / "data" / name, settings.state_dir / "exports" / name)

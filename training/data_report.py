@@ -30,11 +30,12 @@ class DataReport:
 
     name: str
     fingerprint: str
-    """sha256 of what decides the events: the files, the [data] table, the forgotten users of the log."""
+    """sha256 of what decides the events: `inputs`, the forgotten users of the log, and how many events and
+    items came of them, until when."""
     inputs: str
-    """The same if nobody had been forgotten."""
+    """sha256 of the files and the [data] table."""
     request: str
-    """The same with the whole list of forgotten users."""
+    """sha256 of these and the whole list of forgotten users."""
     events: int
     users: int
     items: int

@@ -30,6 +30,7 @@ from training.data_folder import exclusive, replacing
 from training.dataset import Prepared
 from training.errors import TrainingError
 from training.runs import Result
+from training.tensorflow_import import import_tensorflow
 
 NEIGHBOURS = 100
 PARITY_TOLERANCE = 1e-4
@@ -55,6 +56,7 @@ def export(
     Raises:
         TrainingError: two item ids have one key, or the SavedModel does not score as the Keras model does.
     """
+    import_tensorflow()
     import tensorflow as tf
 
     from training.checkpoint import load_weights

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from features.catalog import CatalogError
 from features.settings import Settings
-from features.state_folder import make_private
+from features.state_folder import make_state_folder
 from features.store import StoreError, open_store
 from training.baselines import Counts, count
 from training.config import Config
@@ -25,6 +25,7 @@ from training.export import Export, existing_export, export
 from training.report import ProtocolReport, print_summary, write_report
 from training.runs import Progress, Result, Runs
 from training.splits import GlobalTime, LeaveOneOut, Split, Stage, global_time
+from training.tensorflow_import import import_tensorflow
 
 _MEANINGS = {
     "leave-one-out": "The newest event of each user is predicted from all earlier ones; "
@@ -54,7 +55,7 @@ class Pipeline:
 
     def prepare(self, inputs: Inputs) -> None:
         """Cleans the input files, or finds that this has been done."""
-        make_private(self._state_dir)
+        make_state_folder(self._state_dir)
         done = prepare(
             self._config,
             events=inputs.events,
@@ -135,6 +136,7 @@ class Pipeline:
         folder = self._state_dir / "exports" / self._name
         if not (folder / "golden.npz").exists():
             raise TrainingError(f"{folder}: there is no export to measure; run `run` first")
+        import_tensorflow()
         from training.cost import measure, print_costs
 
         print_costs(self._console, measure(folder))

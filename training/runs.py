@@ -33,6 +33,7 @@ from training.data_folder import exclusive
 from training.dataset import Prepared
 from training.evaluate import Evaluation, evaluate
 from training.splits import LeaveOneOut, Split
+from training.tensorflow_import import import_tensorflow
 
 _METHOD = 1
 """Raise it when the same data and settings train to another model, so that old runs are not reused."""
@@ -128,6 +129,7 @@ class Runs:
             return self.finished(split, seed) or self._train(split, counts, seed, progress)
 
     def _train(self, split: Split, counts: Counts, seed: int, progress: Progress) -> Result:
+        import_tensorflow()
         from training.checkpoint import save_weights
         from training.train import ModelRanker, Trainer
 

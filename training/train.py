@@ -126,12 +126,13 @@ class Trainer:
             step = int(self._optimizer.iterations) + 1
             self._optimizer.learning_rate.assign(_rate(training, number, step))
             loss, count = self._step(batch)
-            if not math.isfinite(float(loss)):
+            loss, count = float(loss), int(count)
+            if not math.isfinite(loss):
                 raise TrainingError(
                     f"epoch {number}, batch {i}: the loss is not finite; train with a lower learning_rate"
                 )
-            total, predicted = total + float(loss), predicted + int(count)
-            on_batch(i, float(loss) / max(1, int(count)))
+            total, predicted = total + loss, predicted + count
+            on_batch(i, loss / max(1, count))
         judged = evaluate(
             ranker,
             self._prepared,

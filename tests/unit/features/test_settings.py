@@ -47,6 +47,7 @@ def test_a_wrong_setting_ends_the_process_with_its_name_and_bound(
 @pytest.mark.parametrize("field", Settings.model_fields)
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
     """As env files have them: nobody means a Triton at no address, or the state in the working directory."""
+    monkeypatch.delenv(f"RIPTIDE_{field.upper()}", raising=False)
     unset = load_settings()
     monkeypatch.setenv(f"RIPTIDE_{field.upper()}", "")
     assert load_settings() == unset

@@ -14,7 +14,7 @@ import pytest
 from training.dataset import Prepared, open_prepared
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def nobody_is_forgotten(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Training asks the store of the settings whom to leave out; tests have one of their own, with nobody."""
     with pytest.MonkeyPatch.context() as patch:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.training.preparing import NOON, config, log, rows, run
+from training import preparation
 from training.data_folder import replacing
 from training.events import print_report
 
@@ -36,6 +37,18 @@ def test_other_input_settings_or_forgotten_users_are_prepared_again(tmp_path: Pa
     assert [done.reused for done in prepared] == [False] * 4
     assert len({done.fingerprint for done in prepared}) == 4
     assert [row["user_id"] for row in rows(prepared[-1])] == ["a"]
+
+
+def test_events_that_are_in_the_future_no_more_make_it_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = log(f"a,x,{NOON}", f"b,x,{NOON + 7 * 86_400}")
+    monkeypatch.setattr(preparation.time, "time", lambda: NOON + 60.0)
+    first = run(tmp_path, text)
+    monkeypatch.setattr(preparation.time, "time", lambda: NOON + 8 * 86_400.0)
+    later = run(tmp_path, text, excluded=frozenset("c"))
+    assert (first.report.events, later.report.events) == (1, 2)
+    assert later.fingerprint != first.fingerprint
 
 
 def test_only_a_forgotten_user_of_the_log_makes_it_other_data(tmp_path: Path) -> None:

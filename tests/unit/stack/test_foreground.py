@@ -1,11 +1,7 @@
-"""The stack as a process, with small programs in place of training, publishing, Triton and the gateway.
-
-Loading users is the real command.
-"""
+"""`stack run` as a process: what it does, what it says, and how it ends."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pty
 import shutil
@@ -13,110 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.ports import free_ports
-
-ROOT = Path(__file__).parents[3]
-FAKE = Path(__file__).with_name("fake")
-LIMIT_S = 60
-
-
-def until(condition: Callable[[], object], what: str, instead: Callable[[], object] = str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {LIMIT_S} s for {what}; {instead()}"
-        time.sleep(0.02)
-
-
-class Home:
-    """A folder that a stack runs in, with an environment of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        shutil.copytree(FAKE, folder, dirs_exist_ok=True)
-        (folder / "tiny.toml").write_text('[data]\nname = "tiny"\n')
-        names = ("GRPC_PORT", "HTTP_PORT", "TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
-        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
-        self.environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            # Found again in /proc: whatever carries it was started by this stack.
-            "STACK_TEST": str(folder),
-            **{f"RIPTIDE_{name}": str(port) for name, port in self.ports.items()},
-        }
-
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "stack", *words],
-            cwd=self.folder,
-            env=self.environment | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def call(self, *words: str, **environment: str) -> tuple[int, str]:
-        process = self.start(*words, **environment)
-        output, _ = process.communicate(timeout=LIMIT_S)
-        return process.returncode, output
-
-    def run(self, **environment: str) -> subprocess.Popen[str]:
-        return self.start("run", "--config", "tiny.toml", **environment)
-
-    def up(self) -> tuple[int, str]:
-        return self.call("up", "--config", "tiny.toml")
-
-    def status(self) -> str:
-        return self.call("status")[1]
-
-    def processes(self) -> dict[int, str]:
-        """Pid and command line of all that still runs, zombies aside."""
-        mark = f"STACK_TEST={self.folder}".encode()
-        found = {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    if mark in (entry / "environ").read_bytes().split(b"\0"):
-                        found[int(entry.name)] = (
-                            (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                        )
-                except OSError:
-                    continue
-        return found
-
-    def ended(self) -> list[str]:
-        """Which services ended in good order, first one first."""
-        path = self.folder / "ended"
-        return path.read_text().split() if path.exists() else []
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    home = Home(tmp_path)
-    yield home
-    try:
-        if (tmp_path / "var/stack.json").exists():
-            home.call("down")
-    finally:  # of a stack that does not end, nothing must outlive its test
-        for pid in home.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def read_until(process: subprocess.Popen[str], words: str) -> str:
-    """Output up to the line that has `words`."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if words in line:
-            return "".join(lines)
-    raise AssertionError(f"ended without saying {words!r}:\n{''.join(lines)}")
+from tests.unit.stack.home import LIMIT_S, Home, read_until, until
 
 
 def test_run_prepares_serves_shows_a_page_and_leaves_nothing_behind(home: Home) -> None:
@@ -280,11 +177,14 @@ def test_a_terminal_that_is_gone_does_not_keep_it_up(home: Home) -> None:
 
 
 def test_a_state_folder_that_takes_no_more_does_not_keep_it_up(home: Home) -> None:
-    process = home.run()
+    process = home.run(FAKE_GATEWAY="slow")
     read_until(process, "Ctrl-C ends it")
     until(lambda: "ready" in home.status(), "the stack to say that it is ready")
     (home.folder / "var/stack.json.new").mkdir()  # no file can be written there
     process.terminate()
+    until(lambda: "not up" in home.status(), "it to be called ready no more")
+    assert process.poll() is None
+    (home.folder / "gateway-may-end").touch()
     process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0
     assert home.ended() == ["gateway", "inference"]
@@ -321,89 +221,12 @@ def test_a_service_that_dies_is_named_with_its_log(home: Home) -> None:
     assert home.processes() == {}
 
 
-def test_up_returns_when_ready_and_down_ends_all(home: Home) -> None:
-    status, output = home.up()
-    assert status == 0
-    assert "Aliens" in output
-    assert (home.folder / "var").stat().st_mode & 0o777 == 0o700, "others could read what users did"
-    assert f"127.0.0.1:{home.ports['GRPC_PORT']}" in home.status()
-    assert home.call("down") == (0, "down\n")
-    assert home.ended() == ["gateway", "inference"]
-    assert home.processes() == {}
-    assert home.call("status") == (1, "not up\n")
-    assert home.call("down") == (0, "not up\n")
-
-
-def test_up_twice_says_so_and_starts_nothing(home: Home) -> None:
-    home.up()
-    before = home.processes()
-    status, output = home.up()
-    assert status == 0
-    assert "already up" in output
-    assert home.processes() == before
-
-
-def test_up_waits_for_one_that_is_starting(home: Home) -> None:
-    first = home.run(FAKE_TRAINING="slow")
-    until((home.folder / "training-began").exists, "the training to begin")
-    second = home.start("up", "--config", "tiny.toml")
-    read_until(second, f"process {first.pid} is starting already")
-    assert second.poll() is None
-    (home.folder / "training-may-end").touch()
-    assert f"already up: ready, process {first.pid}" in second.communicate(timeout=LIMIT_S)[0]
-    assert second.returncode == 0
-    first.terminate()
-    first.communicate(timeout=LIMIT_S)
-
-
-def test_up_fails_when_the_one_that_it_waits_for_ends(home: Home) -> None:
-    first = home.run(FAKE_TRAINING="slow")
-    until((home.folder / "training-began").exists, "the training to begin")
-    second = home.start("up", "--config", "tiny.toml")
-    read_until(second, "is starting already")
-    first.terminate()
-    assert f"process {first.pid} has ended before it was ready" in second.communicate(timeout=LIMIT_S)[0]
-    assert second.returncode == 1
-    first.communicate(timeout=LIMIT_S)
-
-
-def test_up_starts_after_one_that_is_ending(home: Home) -> None:
-    first = home.run(FAKE_GATEWAY="slow")
-    read_until(first, "Ctrl-C ends it")
-    first.terminate()
-    until(lambda: "stopping" in home.status(), "the first one to begin to end")
-    second = home.start("up", "--config", "tiny.toml")
-    read_until(second, f"process {first.pid} is ending")
-    (home.folder / "gateway-may-end").touch()
-    assert "up in the background" in second.communicate(timeout=LIMIT_S)[0]
-    assert second.returncode == 0
-    assert "ready" in home.status()
-    assert str(first.pid) not in home.status()
-    first.communicate(timeout=LIMIT_S)
-
-
 def test_run_beside_a_running_stack_is_refused(home: Home) -> None:
     home.up()
     status, output = home.call("run", "--config", "tiny.toml")
     assert status == 2
     assert "already up" in output
     assert "ready" in home.status()
-
-
-def test_up_gives_the_reason_and_status_of_a_failed_start(home: Home) -> None:
-    status, output = home.call("up", "--config", "tiny.toml", FAKE_TRAINING="bad input")
-    assert status == 2
-    assert "column title is missing" in output
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_up_that_is_interrupted_leaves_nothing_behind(home: Home, number: signal.Signals) -> None:
-    process = home.start("up", "--config", "tiny.toml", FAKE_TRAINING="slow")
-    until((home.folder / "training-began").exists, "the training to begin")
-    process.send_signal(number)
-    process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 130
-    assert home.processes() == {}
 
 
 def test_a_missing_configuration_is_named(home: Home) -> None:
