@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from features.control import ControlStore
 from features.record import CachedAnswer, Event, UserRecord
 from features.settings import Settings
 
@@ -43,6 +44,10 @@ class FeatureStore(Protocol):
     written: all writes are safe to repeat.
     """
 
+    @property
+    def control(self) -> ControlStore:
+        """The same store's part for running versions."""
+
     async def read(self, user_ids: Sequence[str]) -> list[UserRecord]:
         """One record per id, in order, in one round trip; `EMPTY_RECORD` for an unknown user.
 
@@ -70,7 +75,10 @@ class FeatureStore(Protocol):
         """Caches answers, user id → answer. One whose history has changed since is dropped silently."""
 
     async def forget(self, user_id: str) -> bool:
-        """Deletes the record and puts the id on the exclusion list, durably. Whether there was a record."""
+        """Deletes the record and the exposures, and puts the id on the exclusion list, durably.
+
+        Returns whether there was a record.
+        """
 
     async def is_excluded(self, user_id: str) -> bool:
         """Whether the id is on the exclusion list."""

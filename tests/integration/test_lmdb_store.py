@@ -173,8 +173,8 @@ async def test_a_write_that_its_caller_gave_up_and_a_busy_lock_do_not_end_the_wr
     given_up.cancel()
     with monkeypatch.context() as patch:
         # The environment is LMDB's own type and cannot be patched; the store's reference to it can.
-        patch.setattr(store, "_env", None)
-        store._commit([(lambda txn: None, given_up)])
+        patch.setattr(store._environment, "_env", None)
+        store._environment._commit([(lambda txn: None, given_up)])
     await store.append([Event("u", "x", EventType.CLICK, 1)])
     [record] = await store.read(["u"])
     assert len(record.keys) == 1
@@ -184,13 +184,13 @@ async def test_a_write_that_its_caller_gave_up_and_a_busy_lock_do_not_end_the_wr
 async def test_a_disk_that_hangs_is_not_waited_for_by_more_and_more_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("features.lmdb_store._MOST_WRITES_WAITING", 3)
+    monkeypatch.setattr("features.lmdb_environment._MOST_WRITES_WAITING", 3)
     store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
-    hanging = store._env.begin(write=True)  # the writer waits for the lock as it would for a disk
+    hanging = store._environment._env.begin(write=True)  # the writer waits for the lock as it would for a disk
     writes = [asyncio.create_task(store.append([Event("u", "0", EventType.CLICK, 1)]))]
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
-        while not store._queue.empty():
+        while not store._environment._queue.empty():
             await asyncio.sleep(0.001)
     writes += [asyncio.create_task(store.append([Event("u", str(n), EventType.CLICK, 1)])) for n in (1, 2, 3)]
     await asyncio.sleep(0)
