@@ -14,7 +14,7 @@ PROFILE ?= cpu
 OURS   := .venv
 TRITON := .venv-triton
 PY     := $(OURS)/bin/python
-PROTO  := client/riptide/v1/recommender.proto
+PROTO  := $(wildcard client/riptide/v1/*.proto)
 
 # Nothing is installed but what the locks name: the packages are the folders of this checkout.
 export PYTHONPATH := $(CURDIR)

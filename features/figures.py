@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BOUNDS_MS: NDArray[np.float64] = 0.1 * 1.1 ** np.arange(140)
+BOUNDS_MS: NDArray[np.float64] = 0.1 * np.power(1.1, np.arange(140))
 """Upper bounds of a `Histogram`'s buckets: 10 % apart, 0.1 ms to 57 s. One more is for what is beyond."""
 
 _FORMAT = 1
@@ -129,7 +129,7 @@ class VersionFigures:
         variance = max(self.live_squares / self.pairs - mean * mean, 0.0)
         # Scores that hardly vary would make any difference an infinite one.
         spread = max(variance**0.5, 1e-3 * abs(mean), 1e-9)
-        return abs(self.own_scores / self.pairs - mean) / spread
+        return float(abs(self.own_scores / self.pairs - mean) / spread)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """Which version a user's request goes to: the part of a rollout's record that every gateway obeys.
 
-The record is one document in the online store (`document_name`); `rollout.state` writes it. Cohorts are salted
-hashes of the user id: a user stays where they are from call to call, on every gateway, and those in a small share
-are in every larger one.
+The record is one document in the online store (`document_name`); `rollout.state` writes it. Cohorts are
+salted hashes of the user id: a user stays where they are from call to call, on every gateway, and those in a
+small share are in every larger one.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated
 
@@ -65,11 +66,7 @@ class Traffic(BaseModel):
             if bucket(f"{self.salt}/{experiment.name}", user_id) * 100 < experiment.percent:
                 return experiment.treatment, treatment
             return experiment.control, control
-        if (
-            self.candidate is not None
-            and self.percent > 0
-            and bucket(self.salt, user_id) * 100 < self.percent
-        ):
+        if self.candidate is not None and bucket(self.salt, user_id) * 100 < self.percent:
             return self.candidate, CANARY
         return self.stable, STABLE
 
@@ -77,8 +74,13 @@ class Traffic(BaseModel):
 def bucket(salt: str, user_id: str) -> float:
     """Where a user falls in [0, 1), uniformly: BLAKE2b keyed by the salt, over the id's NFC form."""
     text = user_id if user_id.isascii() else unicodedata.normalize("NFC", user_id)
-    key = blake2b(salt.encode(), digest_size=32).digest()
-    return int.from_bytes(blake2b(text.encode(), digest_size=8, key=key).digest(), "little") / _STEPS
+    digest = blake2b(text.encode(), digest_size=8, key=_key(salt)).digest()
+    return int.from_bytes(digest, "little") / _STEPS
+
+
+@lru_cache
+def _key(salt: str) -> bytes:
+    return blake2b(salt.encode(), digest_size=32).digest()
 
 
 def document_name(model_name: str) -> str:

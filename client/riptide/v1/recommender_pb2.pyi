@@ -68,18 +68,20 @@ class RecommendRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., explain: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
-    __slots__ = ("items", "model", "degraded", "stages_ms", "request_id")
+    __slots__ = ("items", "model", "degraded", "stages_ms", "request_id", "cohort")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     STAGES_MS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    COHORT_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[RecommendedItem]
     model: ModelVersion
     degraded: DegradedReason
     stages_ms: StageTimes
     request_id: str
-    def __init__(self, items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., degraded: _Optional[_Union[DegradedReason, str]] = ..., stages_ms: _Optional[_Union[StageTimes, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    cohort: str
+    def __init__(self, items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., model: _Optional[_Union[ModelVersion, _Mapping]] = ..., degraded: _Optional[_Union[DegradedReason, str]] = ..., stages_ms: _Optional[_Union[StageTimes, _Mapping]] = ..., request_id: _Optional[str] = ..., cohort: _Optional[str] = ...) -> None: ...
 
 class RecommendedItem(_message.Message):
     __slots__ = ("item_id", "score", "rank", "title", "categories", "reason")
@@ -190,7 +192,7 @@ class DescribeUserRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class DescribeUserResponse(_message.Message):
-    __slots__ = ("user_id", "events", "attributes", "user_vector", "user_vector_version", "last_page_item_ids", "excluded_from_training", "request_id")
+    __slots__ = ("user_id", "events", "attributes", "user_vector", "user_vector_version", "last_page_item_ids", "excluded_from_training", "request_id", "exposures")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -206,6 +208,7 @@ class DescribeUserResponse(_message.Message):
     LAST_PAGE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     EXCLUDED_FROM_TRAINING_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPOSURES_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     events: _containers.RepeatedCompositeFieldContainer[DescribedEvent]
     attributes: _containers.ScalarMap[str, str]
@@ -214,7 +217,16 @@ class DescribeUserResponse(_message.Message):
     last_page_item_ids: _containers.RepeatedScalarFieldContainer[str]
     excluded_from_training: bool
     request_id: str
-    def __init__(self, user_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[DescribedEvent, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., user_vector: _Optional[_Iterable[float]] = ..., user_vector_version: _Optional[int] = ..., last_page_item_ids: _Optional[_Iterable[str]] = ..., excluded_from_training: _Optional[bool] = ..., request_id: _Optional[str] = ...) -> None: ...
+    exposures: _containers.RepeatedCompositeFieldContainer[Exposure]
+    def __init__(self, user_id: _Optional[str] = ..., events: _Optional[_Iterable[_Union[DescribedEvent, _Mapping]]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., user_vector: _Optional[_Iterable[float]] = ..., user_vector_version: _Optional[int] = ..., last_page_item_ids: _Optional[_Iterable[str]] = ..., excluded_from_training: _Optional[bool] = ..., request_id: _Optional[str] = ..., exposures: _Optional[_Iterable[_Union[Exposure, _Mapping]]] = ...) -> None: ...
+
+class Exposure(_message.Message):
+    __slots__ = ("arm", "time")
+    ARM_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    arm: str
+    time: int
+    def __init__(self, arm: _Optional[str] = ..., time: _Optional[int] = ...) -> None: ...
 
 class DescribedEvent(_message.Message):
     __slots__ = ("item_id", "title", "type", "time", "weight")

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class RecommenderStub:
-    """Missing associated documentation comment in .proto file."""
+    """An operator may ask Recommend for a version that Triton has loaded, with the metadata `riptide-version: 2` and
+    `riptide-operator-token: TOKEN`: UNAUTHENTICATED if the token is wrong, FAILED_PRECONDITION if it is not loaded.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -62,7 +64,9 @@ class RecommenderStub:
 
 
 class RecommenderServicer:
-    """Missing associated documentation comment in .proto file."""
+    """An operator may ask Recommend for a version that Triton has loaded, with the metadata `riptide-version: 2` and
+    `riptide-operator-token: TOKEN`: UNAUTHENTICATED if the token is wrong, FAILED_PRECONDITION if it is not loaded.
+    """
 
     def Recommend(self, request, context):
         """The best items for a user, best first. Always answers while the gateway is up: an unknown user, an
@@ -142,7 +146,9 @@ def add_RecommenderServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Recommender:
-    """Missing associated documentation comment in .proto file."""
+    """An operator may ask Recommend for a version that Triton has loaded, with the metadata `riptide-version: 2` and
+    `riptide-operator-token: TOKEN`: UNAUTHENTICATED if the token is wrong, FAILED_PRECONDITION if it is not loaded.
+    """
 
     @staticmethod
     def Recommend(request,
