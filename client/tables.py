@@ -29,9 +29,14 @@ def page_table(items: Sequence[pb.RecommendedItem]) -> Table:
 
 
 def origin_line(answer: pb.RecommendResponse | pb.SimilarItemsResponse) -> Text:
-    """Which version answered, and why the page is not the model's full answer, if it is not."""
-    line = Text(f"{answer.model.name} version {answer.model.version}, request {answer.request_id}")
-    if isinstance(answer, pb.RecommendResponse) and answer.degraded:
+    """Which version answered and for which cohort, and why the page is not the model's full answer."""
+    line = Text(f"{answer.model.name} version {answer.model.version}")
+    if isinstance(answer, pb.SimilarItemsResponse):
+        return line.append(f", request {answer.request_id}")
+    if answer.cohort:  # an older gateway names none
+        line.append(f" ({answer.cohort})")
+    line.append(f", request {answer.request_id}")
+    if answer.degraded:
         line.append(f", degraded: {degraded_name(answer.degraded)}", style="yellow")
     return line
 
@@ -62,11 +67,19 @@ def history_table(events: Sequence[pb.DescribedEvent]) -> Table:
     """Events in the order given."""
     table = Table("time", "type", "weight", "item", "title", box=None)
     for event in events:
-        when = datetime.fromtimestamp(event.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(
-            when, event_name(event.type), f"{event.weight:g}", Text(event.item_id), Text(event.title)
+            when(event.time),
+            event_name(event.type),
+            f"{event.weight:g}",
+            Text(event.item_id),
+            Text(event.title),
         )
     return table
+
+
+def when(time: int) -> str:
+    """Unix seconds as a date and a time of day, UTC."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def for_people(answer: object) -> RenderableType:
@@ -87,6 +100,7 @@ def for_people(answer: object) -> RenderableType:
                 facts.append(f"vector of {len(answer.user_vector)}, version {answer.user_vector_version}")
             if answer.last_page_item_ids:
                 facts.append(f"last page: {', '.join(answer.last_page_item_ids)}")
+            facts += [f"experiment {one.arm}, first met {when(one.time)}" for one in answer.exposures]
             if answer.excluded_from_training:
                 facts.append("left out of training")
             return Group(history_table(answer.events), *(Text(fact) for fact in facts))

@@ -53,7 +53,10 @@ class ControlStore(Protocol):
         """Forgets the reports of sources that are no more."""
 
     async def log_exposures(self, exposures: Sequence[Exposure]) -> None:
-        """Notes who has met which arm. Of a user's exposures to an experiment the first one stays."""
+        """Notes who has met which arm. Of a user's exposures to an experiment the first one stays.
+
+        A user without a record is left out: they have been forgotten since.
+        """
 
     async def exposures(self, experiment: str) -> list[Exposure]:
         """All exposures to an experiment, in no particular order. A forgotten user is not among them."""

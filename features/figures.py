@@ -65,9 +65,15 @@ class Histogram:
 
     @classmethod
     def from_sparse(cls, counts: Mapping[str, int]) -> Histogram:
-        """The inverse of `sparse`."""
+        """The inverse of `sparse`.
+
+        Raises:
+            IndexError: there is no such bucket.
+        """
         histogram = cls()
         for place, count in counts.items():
+            if int(place) < 0:  # numpy would count from the end
+                raise IndexError(f"bucket {place}")
             histogram.counts[int(place)] = count
         return histogram
 
@@ -132,6 +138,9 @@ class VersionFigures:
         return float(abs(self.own_scores / self.pairs - mean) / spread)
 
 
+_NOTHING = VersionFigures()
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """All that one worker says of itself."""
@@ -181,16 +190,22 @@ def decode(value: bytes) -> Report:
             ready=frozenset(map(int, stored["ready"])),
             refused={int(version): str(reason) for version, reason in stored["refused"].items()},
             versions={
-                int(version): VersionFigures(**{name: _figure(value) for name, value in figures.items()})
+                int(version): VersionFigures(
+                    **{name: _figure(name, value) for name, value in figures.items()}
+                )
                 for version, figures in stored["versions"].items()
             },
         )
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise FiguresError(f"not a gateway's report: {error!r}") from error
 
 
-def _figure(value: Any) -> Any:
-    return Histogram.from_sparse(value) if isinstance(value, dict) else value
+def _figure(name: str, value: Any) -> Any:
+    if isinstance(getattr(_NOTHING, name), Histogram):
+        return Histogram.from_sparse(value)
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r}")
+    return value
 
 
 def _plain(figure: Histogram | float) -> object:

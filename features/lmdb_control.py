@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
-import unicodedata
 from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 import lmdb
 
 from features.control import Document, Exposure, experiment_of
-from features.lmdb_environment import LmdbEnvironment
+from features.lmdb_environment import LmdbEnvironment, user_key
 
 DATABASES = ("documents", "reports", "exposures")
 
@@ -24,6 +23,7 @@ class LmdbControl:
 
     def __init__(self, environment: LmdbEnvironment) -> None:
         self._environment = environment
+        self._users = environment.databases["users"]
         self._documents, self._reports, self._exposures = (environment.databases[name] for name in DATABASES)
 
     async def read_document(self, name: str) -> Document:
@@ -58,6 +58,8 @@ class LmdbControl:
     async def log_exposures(self, exposures: Sequence[Exposure]) -> None:
         def change(txn: lmdb.Transaction) -> None:
             for exposure in exposures:
+                if txn.get(user_key(exposure.user_id), db=self._users) is None:
+                    continue
                 key = user_digest(exposure.user_id) + experiment_of(exposure.arm).encode()
                 value = json.dumps([exposure.user_id, exposure.arm, exposure.at]).encode()
                 txn.put(key, value, overwrite=False, db=self._exposures)
@@ -85,7 +87,7 @@ class LmdbControl:
 
 def user_digest(user_id: str) -> bytes:
     """16 bytes that stand for a user in keys: an id may hold any byte, so none could mark its end."""
-    return blake2b(unicodedata.normalize("NFC", user_id).encode(), digest_size=_DIGEST_BYTES).digest()
+    return blake2b(user_key(user_id), digest_size=_DIGEST_BYTES).digest()
 
 
 def _of_user(cursor: lmdb.Cursor, user_id: str) -> list[tuple[bytes, bytes]]:

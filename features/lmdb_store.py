@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import lmdb
 
 from features import lmdb_control
-from features.lmdb_environment import LmdbEnvironment
+from features.lmdb_environment import LmdbEnvironment, user_key
 from features.record import (
     EMPTY_RECORD,
     CachedAnswer,
@@ -30,11 +29,6 @@ from features.store import Appended
 _LOADED = b"loaded"
 
 log = logging.getLogger("riptide.features.lmdb_store")
-
-
-def _user_key(user_id: str) -> bytes:
-    # The two Unicode spellings of "é" are one user, as with items.
-    return (user_id if user_id.isascii() else unicodedata.normalize("NFC", user_id)).encode()
 
 
 class LmdbStore:
@@ -64,12 +58,12 @@ class LmdbStore:
 
     async def read(self, user_ids: Sequence[str]) -> list[UserRecord]:
         with self._environment.reading("users") as txn:
-            values = [txn.get(_user_key(user_id)) for user_id in user_ids]
+            values = [txn.get(user_key(user_id)) for user_id in user_ids]
         return [EMPTY_RECORD if value is None else _readable(value) for value in values]
 
     async def is_excluded(self, user_id: str) -> bool:
         with self._environment.reading("excluded") as txn:
-            return txn.get(_user_key(user_id)) is not None
+            return txn.get(user_key(user_id)) is not None
 
     async def excluded_users(self) -> frozenset[str]:
         with self._environment.reading("excluded") as txn:
@@ -98,7 +92,7 @@ class LmdbStore:
                     continue
                 merged = with_events(self._get(txn, user_id), own, self._history_cap)
                 if merged.recorded:
-                    txn.put(_user_key(user_id), encode(merged.record), db=self._users)
+                    txn.put(user_key(user_id), encode(merged.record), db=self._users)
                 recorded, duplicates = recorded + merged.recorded, duplicates + merged.duplicates
             return Appended(recorded, duplicates)
 
@@ -112,7 +106,7 @@ class LmdbStore:
                     continue
                 old = self._get(txn, user_id)
                 if (record := with_attributes(old, own)) is not old:
-                    txn.put(_user_key(user_id), encode(record), db=self._users)
+                    txn.put(user_key(user_id), encode(record), db=self._users)
 
         await self._environment.write(change)
 
@@ -122,15 +116,15 @@ class LmdbStore:
                 record = self._get(txn, user_id)
                 # Also false for a user who was forgotten in the meantime: EMPTY_RECORD has revision 0.
                 if record.revision == answer.revision:
-                    txn.put(_user_key(user_id), encode(with_answer(record, answer)), db=self._users)
+                    txn.put(user_key(user_id), encode(with_answer(record, answer)), db=self._users)
 
         await self._environment.write(change)
 
     async def forget(self, user_id: str) -> bool:
         def change(txn: lmdb.Transaction) -> bool:
-            txn.put(_user_key(user_id), b"", db=self._excluded)
+            txn.put(user_key(user_id), b"", db=self._excluded)
             self.control.forget(txn, user_id)
-            return bool(txn.delete(_user_key(user_id), db=self._users))
+            return bool(txn.delete(user_key(user_id), db=self._users))
 
         existed: bool = await self._environment.write(change)
         return existed
@@ -142,10 +136,10 @@ class LmdbStore:
         await self._environment.close()
 
     def _is_excluded(self, txn: lmdb.Transaction, user_id: str) -> bool:
-        return txn.get(_user_key(user_id), db=self._excluded) is not None
+        return txn.get(user_key(user_id), db=self._excluded) is not None
 
     def _get(self, txn: lmdb.Transaction, user_id: str) -> UserRecord:
-        value = txn.get(_user_key(user_id), db=self._users)
+        value = txn.get(user_key(user_id), db=self._users)
         return EMPTY_RECORD if value is None else decode(bytes(value))
 
 

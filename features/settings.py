@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     grpc_port: Port = 50051
     """Gateway, gRPC."""
     operator_port: Port = 50052
-    """Reserved for the operator's gRPC service (rollouts)."""
+    """The operator's gRPC service (rollouts), by `python -m rollout drive`."""
     http_port: Port = 8080
     """Gateway, HTTP: `/metrics`, `/healthz`, `/readyz`."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     """The Triton model repository; the gateway reads each version's catalogue from it."""
     model_name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")] = "recommender"
     """The model's folder in the repository."""
+    keep_versions: Annotated[int, Field(ge=1, le=10_000)] = 5
+    """Newest versions that stay in the repository after a rollout, beside those in use."""
     store: str = "lmdb"
     """Where user records live: `lmdb` (in `store` below `state_dir`) or `lmdb:FOLDER`."""
     store_history_cap: Annotated[int, Field(ge=1, le=60_000)] = 1024
@@ -102,6 +104,9 @@ class Settings(BaseSettings):
 
     triton_address: Address | None = None
     """`host:port` of a Triton gRPC endpoint that is already running; unset: one is started here."""
+    triton_admin_token: str | None = None
+    """What the Triton at `triton_address` wants to see before it loads a version; unset: that of one started
+    here."""
     triton_host: Host = "127.0.0.1"
     """IPv4 address or host name that a Triton started here binds."""
     triton_http_port: Port = 8000

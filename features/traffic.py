@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 STABLE, CANARY, PINNED = "stable", "canary", "pinned"
 """Cohorts that a response can name, beside those of an experiment."""
 
-_STEPS = 1 << 64
+_BITS = 53
+"""Of a digest: a float holds no more, and would round the last steps up to 1."""
 
 
 class TrafficError(Exception):
@@ -75,7 +76,7 @@ def bucket(salt: str, user_id: str) -> float:
     """Where a user falls in [0, 1), uniformly: BLAKE2b keyed by the salt, over the id's NFC form."""
     text = user_id if user_id.isascii() else unicodedata.normalize("NFC", user_id)
     digest = blake2b(text.encode(), digest_size=8, key=_key(salt)).digest()
-    return int.from_bytes(digest, "little") / _STEPS
+    return (int.from_bytes(digest, "little") >> (64 - _BITS)) / (1 << _BITS)
 
 
 @lru_cache

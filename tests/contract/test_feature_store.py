@@ -1,48 +1,17 @@
-"""What every `FeatureStore` must do. A new store is added to `STORES` and passes all of it."""
+"""What every `FeatureStore` must do."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.lmdb_store import LmdbStore
 from features.record import CachedAnswer, Event
 from features.schema import EventType, item_key
 from features.store import FeatureStore
-
-CAP = 20
-STORES: dict[str, Callable[[Path], FeatureStore]] = {
-    "lmdb": lambda folder: LmdbStore(folder, history_cap=CAP, map_bytes=64 << 20),
-}
-
-
-@pytest.fixture(params=STORES)
-async def reopen(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[Callable[[], Awaitable[FeatureStore]]]:
-    """Opens the store; called again, closes it and opens it anew on the same data."""
-    opened: list[FeatureStore] = []
-
-    async def again() -> FeatureStore:
-        if opened:
-            await opened.pop().close()
-        opened.append(STORES[request.param](tmp_path / "store"))
-        return opened[0]
-
-    yield again
-    for store in opened:
-        await store.close()
-
-
-@pytest.fixture
-async def store(reopen: Callable[[], Awaitable[FeatureStore]]) -> FeatureStore:
-    return await reopen()
+from tests.contract.conftest import CAP, Reopen
 
 
 def click(user: str, item: str, time: int, weight: float = 1.0) -> Event:
@@ -92,14 +61,14 @@ async def test_beyond_the_cap_the_oldest_events_go(store: FeatureStore) -> None:
     assert record.times.tolist() == list(range(6, CAP + 6))
 
 
-async def test_acknowledged_events_survive_a_restart(reopen: Callable[[], Awaitable[FeatureStore]]) -> None:
+async def test_acknowledged_events_survive_a_restart(reopen: Reopen) -> None:
     await (await reopen()).append([click("u", "x", 1)])
     [record] = await (await reopen()).read(["u"])
     assert record.keys.tolist() == [item_key("x")]
 
 
 async def test_what_it_was_loaded_with_is_known_after_a_restart(
-    reopen: Callable[[], Awaitable[FeatureStore]],
+    reopen: Reopen,
 ) -> None:
     store = await reopen()
     assert await store.loaded_data() == ""
@@ -189,7 +158,7 @@ async def test_attributes_are_replaced_and_outdate_the_answer(store: FeatureStor
 
 
 async def test_a_forgotten_user_is_gone_and_excluded_for_good(
-    reopen: Callable[[], Awaitable[FeatureStore]],
+    reopen: Reopen,
 ) -> None:
     store = await reopen()
     await store.append([click("u", "x", 1), click("v", "x", 1)])

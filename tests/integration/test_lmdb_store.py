@@ -186,7 +186,9 @@ async def test_a_disk_that_hangs_is_not_waited_for_by_more_and_more_writes(
 ) -> None:
     monkeypatch.setattr("features.lmdb_environment._MOST_WRITES_WAITING", 3)
     store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
-    hanging = store._environment._env.begin(write=True)  # the writer waits for the lock as it would for a disk
+    hanging = store._environment._env.begin(
+        write=True
+    )  # the writer waits for the lock as it would for a disk
     writes = [asyncio.create_task(store.append([Event("u", "0", EventType.CLICK, 1)]))]
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
