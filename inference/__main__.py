@@ -19,7 +19,8 @@ import sys
 from features.settings import Settings, load_settings
 from inference.environment import find_triton
 from inference.errors import NothingPublished, PortInUse, TritonError, TritonNotFound, UnfitEnvironment
-from inference.proof import Proof, prove_target
+from inference.proof import Proof
+from inference.readiness import prove_served
 from inference.supervisor import supervise
 
 
@@ -53,13 +54,7 @@ def main() -> int:
 
 async def _run(settings: Settings) -> None:
     if settings.triton_address is not None:
-        proof = await prove_target(
-            settings.triton_address,
-            settings.model_name,
-            settings.model_repository,
-            timeout_s=settings.triton_ready_s,
-        )
-        _announce(proof)
+        _announce(await prove_served(settings))
         return
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,14 +6,11 @@ machine's user can read.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-import tempfile
 from pathlib import Path
 
 from features.settings import Settings
 from features.state_folder import make_state_folder
+from features.token_file import TokenError, token
 from inference.errors import UnfitEnvironment
 
 ADMIN_KEY = "riptide-admin"
@@ -37,17 +34,10 @@ def admin_token(settings: Settings) -> str:
     Raises:
         UnfitEnvironment: the file is empty.
     """
-    path = launcher_folder(settings) / "admin_token"
+    folder = launcher_folder(settings)
     make_state_folder(settings.state_dir)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        # Named once it is whole: a kill or a full disk must not leave an empty token, which anyone knows.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".admin_token-") as draft:
-            draft.write(secrets.token_hex(16))
-            draft.flush()
-            with contextlib.suppress(FileExistsError):  # another process was faster: its token is as good
-                os.link(draft.name, path)
-    token = path.read_text().strip()
-    if not token:
-        raise UnfitEnvironment(f"{path}: is empty, and must hold the admin token: delete it, and one is made")
-    return token
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return token(folder / "admin_token")
+    except TokenError as exc:
+        raise UnfitEnvironment(str(exc)) from exc

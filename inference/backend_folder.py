@@ -13,7 +13,7 @@ from inference.environment import Triton
 from inference.errors import UnfitEnvironment
 
 BACKEND_SOURCES = Path(__file__).parent / "tensorflow_backend"
-BACKEND_FILES = ("model.py", "savedmodel.py")
+BACKEND_FILES = ("model.py", "savedmodel.py", "background.py", "memory_guard.py", "warmup.py")
 PYTHON_BACKEND_FILES = ("libtriton_python.so", "triton_python_backend_utils.py")
 STUB = "triton_python_backend_stub"
 

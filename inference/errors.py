@@ -8,6 +8,9 @@ TritonError              one sentence that says what is wrong and what would be 
 ├── TritonExited         the server ended before the model was ready
 ├── ModelNotReady        the model was not ready in time
 ├── ProofFailed          the model is ready, but its answers are not the expected ones
+├── NoAnswer             Triton cannot be reached, or has no answer in time
+├── NotAllowed           Triton wants another token before it lets itself be managed
+├── LoadFailed           Triton could not bring its versions to what config.pbtxt lists
 └── UnfitModel           a SavedModel that breaks the tensor contract, or answers that do
 """
 
@@ -44,6 +47,18 @@ class ModelNotReady(TritonError):
 
 class ProofFailed(TritonError):
     """Known requests did not get their known answers."""
+
+
+class NoAnswer(TritonError):
+    """A management call that was not answered: what it asked for may have happened or not."""
+
+
+class NotAllowed(TritonError):
+    """A management call without the right token."""
+
+
+class LoadFailed(TritonError):
+    """What Triton says when it cannot load the versions that it was told to."""
 
 
 class UnfitModel(TritonError):

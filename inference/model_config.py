@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from google.protobuf import text_format
-from numpy.typing import NDArray
+from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
-from inference.signature import OUTPUT_SETS, RECOMMEND, Signature, Tensor
+from inference.signature import OUTPUT_SETS, RECOMMEND, SINGLE, Signature, Tensor
+
+CONFIG = "config.pbtxt"
+"""The file's name in the model's folder."""
 
 MAX_BATCH = 64
-WARM_BATCHES = (1, 8, 32, 64)
-"""Batch sizes run before a version counts as ready; the first run of a shape is slow."""
-
-WARM_WIDTH = 64
-"""Width that an input of free width is warmed with."""
 
 TRITON_TYPES = {
     "int64": model_config_pb2.TYPE_INT64,
@@ -47,33 +42,24 @@ PROFILES: Mapping[str, Profile] = {
 }
 
 
-def warmup_file(tensor: Tensor) -> str:
-    """Name, in the model's `warmup/` folder, of the file that holds `MAX_BATCH` rows of one input.
-
-    The width is part of it, so that files for new widths never replace those of a configuration in use.
-    """
-    return f"{tensor.name}_{_warm_width(tensor)}.raw"
-
-
-def _warm_width(tensor: Tensor) -> int:
-    width = tensor.dims[0]
-    return WARM_WIDTH if width == -1 else width
-
-
-def build_config(name: str, signature: Signature, profile: Profile) -> model_config_pb2.ModelConfig:
-    """The configuration that serves `signature` as the model `name`.
+def build_config(
+    name: str, signature: Signature, profile: Profile, versions: Sequence[int]
+) -> model_config_pb2.ModelConfig:
+    """The configuration that serves `versions`, the stable one first, of the model `name`.
 
     It names platform and backend: the Python-based backend of this package and the native one of NVIDIA's
-    images both load it.
+    images both load it. Apart from `versions` it is the same for all signatures that have the same tensors,
+    whatever their widths: versions of different widths are served side by side, and Triton leaves a running
+    version alone only if nothing but the list of versions differs.
     """
     config = model_config_pb2.ModelConfig(
         name=name, platform="tensorflow_savedmodel", backend="tensorflow", max_batch_size=MAX_BATCH
     )
-    config.version_policy.latest.num_versions = 1
+    config.version_policy.specific.versions.extend(versions)
     for tensor in signature.inputs:
-        config.input.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=tensor.dims)
+        config.input.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=_dims(tensor))
     for tensor in signature.outputs:
-        config.output.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=tensor.dims)
+        config.output.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=_dims(tensor))
     kind = (
         model_config_pb2.ModelInstanceGroup.KIND_GPU
         if profile.gpu
@@ -88,40 +74,43 @@ def build_config(name: str, signature: Signature, profile: Profile) -> model_con
         "TF_SIGNATURE_DEF": RECOMMEND,
         "TF_NUM_INTRA_THREADS": str(profile.intra_op_threads),
         "TF_NUM_INTER_THREADS": str(profile.inter_op_threads),
-        # Triton's own warm-up asks for all outputs at once; this is for the other sets. The native backend
-        # does not know it and passes it over.
+        # Not Triton's own warm-up: its rows have one version's widths, and run at full priority beside the
+        # versions that serve. The native backend does not know this parameter and passes it over.
         "WARM_OUTPUT_SETS": ";".join(",".join(names) for names in OUTPUT_SETS),
     }
     for key, value in parameters.items():
         config.parameters[key].string_value = value
-    for batch in WARM_BATCHES:
-        warmup = config.model_warmup.add(name=f"batch_{batch}", batch_size=batch)
-        for tensor in signature.inputs:
-            data = warmup.inputs[tensor.name]
-            data.data_type = TRITON_TYPES[tensor.dtype]
-            data.dims.append(_warm_width(tensor))
-            data.input_data_file = warmup_file(tensor)
     return config
 
 
-def warmup_data(signature: Signature, requests: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
-    """File name → raw little-endian rows: `requests` repeated to `MAX_BATCH` rows, so fresh and other rows
-    mix.
-    """
-    files = {}
-    for tensor in signature.inputs:
-        rows = requests[tensor.name]
-        # An input of free width is cut or padded, on the left as everywhere.
-        missing = _warm_width(tensor) - rows.shape[1]
-        rows = np.pad(rows, ((0, 0), (max(0, missing), 0)))[:, max(0, -missing) :]
-        repeated = np.tile(rows, (-(-MAX_BATCH // len(rows)), 1))[:MAX_BATCH]
-        files[warmup_file(tensor)] = repeated.tobytes()
-    return files
+def _dims(tensor: Tensor) -> list[int]:
+    return [1] if tensor.name in SINGLE else [-1]
+
+
+def versions_of(config: model_config_pb2.ModelConfig) -> list[int]:
+    """The versions that the configuration lists, the stable one first; none if its policy is another one."""
+    return list(config.version_policy.specific.versions)
+
+
+def with_versions(
+    config: model_config_pb2.ModelConfig, versions: Sequence[int]
+) -> model_config_pb2.ModelConfig:
+    """The same configuration for other versions."""
+    changed = model_config_pb2.ModelConfig()
+    changed.CopyFrom(config)
+    changed.version_policy.Clear()
+    changed.version_policy.specific.versions.extend(versions)
+    return changed
 
 
 def to_text(config: model_config_pb2.ModelConfig) -> str:
     """The text of `config.pbtxt`."""
     return str(text_format.MessageToString(config))
+
+
+def to_json(config: model_config_pb2.ModelConfig) -> str:
+    """As Triton takes it in a call."""
+    return str(json_format.MessageToJson(config, preserving_proto_field_name=True, indent=None))
 
 
 def from_text(text: str) -> model_config_pb2.ModelConfig:

@@ -1,8 +1,7 @@
-"""Proof that a running Triton answers: readiness of the model, then known requests with known answers."""
+"""Proof that a version in a running Triton answers: known requests get their known answers."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 
 import grpc
 import numpy as np
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import service_pb2
 
-from inference.errors import ModelNotReady, ProofFailed
+from inference.errors import ProofFailed
 from inference.golden import Arrays, Golden, difference, read_golden
 from inference.signature import OUTPUT_SETS
 
 CALL_TIMEOUT_S = 30.0
-POLL_S = 0.1
 
 TRITON_NAMES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "bool": "BOOL"}
 NUMPY_TYPES = {triton: np.dtype(name) for name, triton in TRITON_NAMES.items()}
@@ -49,66 +47,38 @@ def open_channel(target: str) -> grpc.aio.Channel:
     )
 
 
-async def wait_ready(stub: Any, model: str, *, timeout_s: float) -> None:
-    """Return when the model, not only the server, is ready.
-
-    Raises:
-        ModelNotReady: it was not within `timeout_s`.
-    """
-    last = "it was not reachable"
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                try:
-                    answer = await stub.ModelReady(
-                        service_pb2.ModelReadyRequest(name=model), timeout=CALL_TIMEOUT_S
-                    )
-                    if answer.ready:
-                        return
-                    last = "the server answers, but the model is not loaded"
-                except grpc.aio.AioRpcError as error:
-                    last = f"{error.code().name} {error.details()}"
-                await asyncio.sleep(POLL_S)
-    except TimeoutError as exc:
-        raise ModelNotReady(f"Triton did not have {model} ready within {timeout_s:g} s: {last}") from exc
-
-
-async def prove(stub: Any, model: str, repository: Path) -> Proof:
-    """Send the golden requests of every ready version; the proof is of the newest.
+async def prove_version(stub: Any, model: str, repository: Path, version: int) -> Proof:
+    """Send one version its golden requests.
 
     Each set of outputs is asked for once with all rows in one request and once with a single row.
 
     Raises:
         ProofFailed: an answer differs, or a request failed; names the version and what is wrong.
-        UnfitModel: a version's golden requests cannot be read.
+        UnfitModel: the version's golden requests cannot be read.
     """
+    stored = read_golden(repository / model / str(version) / "golden.npz")
     try:
         metadata = await stub.ModelMetadata(
-            service_pb2.ModelMetadataRequest(name=model), timeout=CALL_TIMEOUT_S
+            service_pb2.ModelMetadataRequest(name=model, version=str(version)), timeout=CALL_TIMEOUT_S
         )
     except grpc.aio.AioRpcError as exc:
-        raise ProofFailed(f"Triton does not describe {model}: {exc.code().name} {exc.details()}") from exc
-    versions = sorted(int(version) for version in metadata.versions)
-    wanted = {tensor.name for tensor in metadata.inputs}
-    if not versions:
-        raise ProofFailed(f"Triton names no ready version of {model}")
-    rows = 0
-    for version in versions:
-        stored = read_golden(repository / model / str(version) / "golden.npz")
-        golden = Golden({name: stored.inputs[name] for name in wanted & stored.inputs.keys()}, stored.outputs)
-        rows = golden.rows
-        for outputs in OUTPUT_SETS:
-            for batch in (golden, _first(golden)):
-                try:
-                    answers = await infer(stub, model, version, batch.inputs, outputs)
-                except grpc.aio.AioRpcError as exc:
-                    raise ProofFailed(
-                        f"{model} version {version} fails a golden request: {exc.code().name} {exc.details()}"
-                    ) from exc
-                wrong = difference(batch, answers)
-                if wrong:
-                    raise ProofFailed(f"{model} version {version} answers golden requests wrongly: {wrong}")
-    return Proof(model, versions[-1], rows)
+        raise ProofFailed(
+            f"Triton does not describe {model} version {version}: {exc.code().name} {exc.details()}"
+        ) from exc
+    wanted = stored.inputs.keys() & {tensor.name for tensor in metadata.inputs}
+    golden = Golden({name: stored.inputs[name] for name in wanted}, stored.outputs)
+    for outputs in OUTPUT_SETS:
+        for batch in (golden, _first(golden)):
+            try:
+                answers = await infer(stub, model, version, batch.inputs, outputs)
+            except grpc.aio.AioRpcError as exc:
+                raise ProofFailed(
+                    f"{model} version {version} fails a golden request: {exc.code().name} {exc.details()}"
+                ) from exc
+            wrong = difference(batch, answers)
+            if wrong:
+                raise ProofFailed(f"{model} version {version} answers golden requests wrongly: {wrong}")
+    return Proof(model, version, golden.rows)
 
 
 async def infer(stub: Any, model: str, version: int, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
@@ -135,18 +105,6 @@ def infer_request(
     for name in outputs:
         request.outputs.add(name=name)
     return request
-
-
-async def prove_target(target: str, model: str, repository: Path, *, timeout_s: float) -> Proof:
-    """Wait for the Triton at `target` to have the model ready, then `prove` it.
-
-    Raises:
-        ModelNotReady, ProofFailed, UnfitModel: see `wait_ready` and `prove`.
-    """
-    async with open_channel(target) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        await wait_ready(stub, model, timeout_s=timeout_s)
-        return await prove(stub, model, repository)
 
 
 def _first(golden: Golden) -> Golden:

@@ -54,7 +54,11 @@ def check_ports(settings: Settings) -> None:
 
 
 def command(settings: Settings, triton: Triton, backends: Path, shm_prefix: str) -> list[str]:
-    """Triton's command line. Explicit mode: a version appears or goes only when it is told so."""
+    """Triton's command line. Explicit mode: a version appears or goes only when it is told so.
+
+    No model is named: at its start Triton loads all listed versions of it or none, and a broken candidate
+    would keep the stable one from coming back.
+    """
     restricted = f"model-repository,shared-memory,trace,logging:{ADMIN_KEY}={admin_token(settings)}"
     host = settings.triton_host
     return [
@@ -62,7 +66,6 @@ def command(settings: Settings, triton: Triton, backends: Path, shm_prefix: str)
         f"--model-repository={settings.model_repository.resolve()}",
         f"--backend-directory={backends}",
         "--model-control-mode=explicit",
-        f"--load-model={settings.model_name}",
         "--disable-auto-complete-config",
         # Strict readiness would call the whole server unready while any further version loads.
         "--strict-readiness=false",

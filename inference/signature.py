@@ -50,6 +50,9 @@ WIDTHS: Mapping[str, str] = {
 FREE_WIDTH = frozenset({"exclude_keys"})
 """Inputs as wide as the widest row of a call: users differ by hundreds in how much they have seen."""
 
+SINGLE = frozenset({"request_time", "user_vector_fresh"})
+"""Inputs of one value a row. The widths of all others are each version's own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -114,6 +117,9 @@ def _tensors(
         if name in FREE_WIDTH:
             if list(shape) != [-1, -1]:
                 raise UnfitModel(f"{side} {name!r} has shape {shape}, and must be [-1, -1]: both free")
+        elif name in SINGLE:
+            if list(shape) != [-1, 1]:
+                raise UnfitModel(f"{side} {name!r} has shape {shape}, and must be [-1, 1]: one value a row")
         elif len(shape) != 2 or shape[0] != -1 or shape[1] < 1:
             raise UnfitModel(
                 f"{side} {name!r} has shape {shape}, and must be [-1, width]: free batch, fixed width"

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from features.settings import PREFIX, Settings
+from features.settings import Settings
 from inference.access import launcher_folder
 from inference.backend_folder import write_backend_folder
 from inference.environment import find_triton
-from inference.errors import ModelNotReady, NothingPublished, TritonError, TritonExited
-from inference.proof import Proof, prove_target
+from inference.errors import NothingPublished, TritonError, TritonExited
+from inference.model_config import CONFIG
+from inference.proof import Proof
+from inference.readiness import load_others, load_stable
 from inference.server import TritonServer, check_ports
 
 FIRST_PAUSE_S = 0.2
@@ -27,7 +29,8 @@ log = logging.getLogger("riptide.inference")
 
 
 async def supervise(settings: Settings, stop: asyncio.Event, announce: Callable[[Proof], None]) -> None:
-    """Run Triton until `stop` is set; `announce` is called each time that it is ready and proven.
+    """Run Triton until `stop` is set; `announce` is called each time that the stable version is ready and
+    proven. Other listed versions are loaded after it.
 
     Raises:
         TritonError: it could not be brought up the first time.
@@ -35,7 +38,7 @@ async def supervise(settings: Settings, stop: asyncio.Event, announce: Callable[
 
     Once it has been ready, both are logged, and it is started again.
     """
-    config = settings.model_repository / settings.model_name / "config.pbtxt"
+    config = settings.model_repository / settings.model_name / CONFIG
     if not config.is_file():
         raise NothingPublished(
             f"{config} does not exist; publish a version first (python -m rollout publish)"
@@ -51,12 +54,13 @@ async def supervise(settings: Settings, stop: asyncio.Event, announce: Callable[
         server = None
         try:
             server = await TritonServer.start(settings, triton, backends, attempt=attempt)
-            proof = await _unless(stop, server, _prove(settings))
+            proof = await _unless(stop, server, load_stable(settings))
             if proof is None:
                 return
             log.info("ready %.1f s after its start", time.monotonic() - started)
             ever_ready = True
             announce(proof)
+            await _unless(stop, server, load_others(settings))
             await _unless(stop, server, stop.wait())
             return
         except (TritonError, OSError) as error:
@@ -70,16 +74,6 @@ async def supervise(settings: Settings, stop: asyncio.Event, announce: Callable[
                 await server.stop()
         await _pause(stop, pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-
-
-async def _prove(settings: Settings) -> Proof:
-    target = f"{settings.triton_host}:{settings.triton_grpc_port}"
-    try:
-        return await prove_target(
-            target, settings.model_name, settings.model_repository, timeout_s=settings.triton_ready_s
-        )
-    except ModelNotReady as exc:
-        raise ModelNotReady(f"{exc}; {PREFIX}TRITON_READY_S sets the longest wait") from exc
 
 
 async def _unless(stop: asyncio.Event, server: TritonServer, work: Coroutine[Any, Any, T]) -> T | None:

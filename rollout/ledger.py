@@ -9,30 +9,26 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from inference.repository import versions_present
 from rollout.durable import write_atomically
 from rollout.errors import VersionTaken
+from rollout.workbench import workbench
 
-LEDGER = ".versions.json"
 
-
-def versions_present(model_folder: Path) -> list[int]:
-    """Numbers of the version folders, ascending."""
-    if not model_folder.is_dir():
-        return []
-    return sorted(
-        int(path.name) for path in model_folder.iterdir() if path.is_dir() and path.name.isdecimal()
-    )
+def ledger_file(model_folder: Path) -> Path:
+    """Where the highest number is noted."""
+    return workbench(model_folder) / "versions.json"
 
 
 def highest_ever(model_folder: Path) -> int:
     """The highest number that was ever given, 0 if none."""
     try:
-        recorded = int(json.loads((model_folder / LEDGER).read_text())["highest"])
+        recorded = int(json.loads(ledger_file(model_folder).read_text())["highest"])
     except FileNotFoundError:
         recorded = 0
     except (ValueError, KeyError, TypeError) as exc:
         raise VersionTaken(
-            f'{model_folder / LEDGER}: must be {{"highest": <number>}}; correct it by hand'
+            f'{ledger_file(model_folder)}: must be {{"highest": <number>}}; correct it by hand'
         ) from exc
     return max([recorded, *versions_present(model_folder)])
 
@@ -58,4 +54,4 @@ def choose(model_folder: Path, wanted: int | None) -> int:
 
 def record(model_folder: Path, version: int) -> None:
     """Note that `version` is given; before it appears, so a crash wastes a number and never repeats one."""
-    write_atomically(model_folder / LEDGER, (json.dumps({"highest": version}) + "\n").encode())
+    write_atomically(ledger_file(model_folder), (json.dumps({"highest": version}) + "\n").encode())

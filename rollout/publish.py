@@ -11,23 +11,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tritonclient.grpc import model_config_pb2
-
 from features.settings import Settings
 from inference.environment import Interpreter
 from inference.errors import UnfitModel
-from inference.model_config import PROFILES, build_config, from_text, to_text, warmup_data
+from inference.model_config import CONFIG, PROFILES, Profile, build_config, with_versions
 from inference.replay import Replay, replay
+from inference.repository import read_config, versions_present
 from rollout import ledger
-from rollout.durable import sync, sync_tree, write_atomically
+from rollout.configuration import config_lock, finish_interrupted, prepare, read_versions, set_versions
+from rollout.durable import sync, sync_tree
 from rollout.errors import BadExport, Busy, PreflightFailed
 from rollout.export_folder import FILES, SAVEDMODEL, Export, check_agreement, read_export
 from rollout.manifest import MANIFEST, Manifest, hash_files, read_manifest
+from rollout.workbench import workbench
 
-CONFIG = "config.pbtxt"
-DRAFT_PREFIX = ".publishing-"
-PENDING_PREFIX = ".config-of-"
-"""With a version's number: the configuration that is to be in force as soon as that version is there."""
+DRAFT_PREFIX = "publishing-"
 PUBLISHED_FILES = tuple(name for name in FILES if name != "training.json")
 
 
@@ -50,27 +48,41 @@ def publish(
     version: int | None = None,
     profile: str = "cpu",
     if_new: bool = False,
+    serve: bool = False,
 ) -> Published:
     """Check, try out and publish `export_folder`; the repository is as before if anything fails.
 
+    Which versions are served stays as it was, and only a first one is served without being asked for: the
+    others are the rollout's to decide. `serve` makes this version the only one that Triton serves from its
+    next start or load, for when nobody is served yet.
+
     Raises:
         BadExport, PreflightFailed, VersionTaken, Busy: see `rollout.errors`.
+        UnfitModel: the `config.pbtxt` that is there cannot be read.
     """
     export = read_export(export_folder)
     model_folder = settings.model_repository / settings.model_name
     model_folder.mkdir(parents=True, exist_ok=True)
     with _alone(model_folder):
         _remove_drafts(model_folder)
-        _finish_interrupted(model_folder)
+        with config_lock(model_folder):
+            pass  # taking it finishes a publish that was killed
         if if_new and (newest := _newest_with(model_folder, _published_hashes(export))) is not None:
+            if serve:
+                set_versions(model_folder, [newest])
             return Published(newest, model_folder / str(newest), fresh=False, config_changed=False)
         ledger.choose(model_folder, version)  # refuse a taken number before the long part
-        draft = Path(tempfile.mkdtemp(prefix=DRAFT_PREFIX, dir=model_folder))
+        draft = Path(tempfile.mkdtemp(prefix=DRAFT_PREFIX, dir=workbench(model_folder)))
         try:
             copied = _copy(export, draft)
             hashes = _published_hashes(copied)
             tried = _preflight(interpreter, copied)
-            return _commit(settings, copied, tried, hashes, version, profile)
+            number = ledger.choose(model_folder, version)
+            _write_manifest(settings, copied, tried, hashes, number)
+            sync_tree(draft)
+            with config_lock(model_folder):
+                changed = _commit(settings, copied, tried, number, PROFILES[profile], serve=serve)
+            return Published(number, model_folder / str(number), fresh=True, config_changed=changed)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -105,23 +117,9 @@ def _preflight(interpreter: Interpreter, export: Export) -> Replay:
     return tried
 
 
-def _commit(
-    settings: Settings,
-    export: Export,
-    tried: Replay,
-    hashes: dict[str, str],
-    wanted: int | None,
-    profile: str,
-) -> Published:
-    model_folder, draft = export.folder.parent, export.folder
-    config = build_config(settings.model_name, tried.signature, PROFILES[profile])
-    before = _present_config(model_folder)
-    if before is not None:
-        config.version_policy.CopyFrom(
-            before.version_policy
-        )  # which versions serve is the rollout's decision
-    config_changed = before is not None and before != config
-    version = ledger.choose(model_folder, wanted)
+def _write_manifest(
+    settings: Settings, export: Export, tried: Replay, hashes: dict[str, str], version: int
+) -> None:
     manifest = Manifest(
         model=settings.model_name,
         version=version,
@@ -137,76 +135,52 @@ def _commit(
         tensorflow=tried.tensorflow,
         files=hashes,
     )
-    (draft / MANIFEST).write_text(manifest.text())
-    sync_tree(draft)
-    write_config = before is None or config_changed
-    if write_config:
-        _write_warmup(model_folder, tried, export)
+    (export.folder / MANIFEST).write_text(manifest.text())
+
+
+def _commit(
+    settings: Settings, export: Export, tried: Replay, version: int, profile: Profile, *, serve: bool
+) -> bool:
+    """Make the draft a version, with its configuration; whether that differs in more than its versions."""
+    model_folder = settings.model_repository / settings.model_name
+    before = read_config(model_folder)
+    # A list of which nothing is left, because somebody deleted it, would serve nothing for good.
+    kept = [number for number in read_versions(model_folder) if number in versions_present(model_folder)]
+    versions = kept if kept and not serve else [version]
+    config = build_config(settings.model_name, tried.signature, profile, versions)
     ledger.record(model_folder, version)
+    if config != before:
+        prepare(model_folder, version, config)
     target = model_folder / str(version)
-    if write_config:
-        write_atomically(model_folder / f"{PENDING_PREFIX}{version}", to_text(config).encode())
-    draft.rename(target)
+    export.folder.rename(target)
     sync(model_folder)
     try:
-        _finish_interrupted(model_folder)
+        finish_interrupted(model_folder)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
-    return Published(version, target, fresh=True, config_changed=config_changed)
-
-
-def _write_warmup(model_folder: Path, tried: Replay, export: Export) -> None:
-    """The rows that each version is warmed up with; written only when the tensors changed."""
-    folder = model_folder / "warmup"
-    folder.mkdir(exist_ok=True)
-    for name, content in warmup_data(tried.signature, export.golden.inputs).items():
-        write_atomically(folder / name, content)
-
-
-def _present_config(model_folder: Path) -> model_config_pb2.ModelConfig | None:
-    path = model_folder / CONFIG
-    if not path.exists():
-        return None
-    try:
-        return from_text(path.read_text())
-    except ValueError as exc:
-        raise BadExport(f"{path}: is no model configuration ({exc}); correct or remove it") from exc
+    return before is not None and with_versions(before, versions) != config
 
 
 def _newest_with(model_folder: Path, hashes: dict[str, str]) -> int | None:
     """The newest version's number, if its files are these and it can be served."""
-    present = ledger.versions_present(model_folder)
+    present = versions_present(model_folder)
     if not present or not (model_folder / CONFIG).is_file():
         return None
     manifest = read_manifest(model_folder / str(present[-1]))
     return present[-1] if manifest is not None and manifest.files == hashes else None
 
 
-def _finish_interrupted(model_folder: Path) -> None:
-    """Put the configuration of a version that has appeared in force; forget that of one that never did.
-
-    A version and its configuration cannot appear in one step. A publish that was killed between the two
-    leaves the second step to the next one.
-    """
-    for pending in model_folder.glob(f"{PENDING_PREFIX}*"):
-        if (model_folder / pending.name.removeprefix(PENDING_PREFIX)).is_dir():
-            pending.replace(model_folder / CONFIG)
-        else:
-            pending.unlink()
-        sync(model_folder)
-
-
 def _remove_drafts(model_folder: Path) -> None:
     """Remove what a publish that was killed left behind."""
-    for draft in model_folder.glob(f"{DRAFT_PREFIX}*"):
+    for draft in workbench(model_folder).glob(f"{DRAFT_PREFIX}*"):
         shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager
 def _alone(model_folder: Path) -> Iterator[None]:
     """Hold the model's lock; the kernel lets go of it when the process ends, however it ends."""
-    with (model_folder / ".publish.lock").open("w") as lock:
+    with (workbench(model_folder) / "publish.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:

@@ -3,7 +3,11 @@ would.
 
 Parameters of the model's configuration, named as the native backend names them: `TF_SIGNATURE_DEF`
 (default `serving_default`), `TF_NUM_INTRA_THREADS`, `TF_NUM_INTER_THREADS` (default 0: TensorFlow chooses).
-Of its own: `WARM_OUTPUT_SETS`, sets of outputs ("a,b;a,b,c") whose graphs are made before it is ready.
+Of its own: `WARM_OUTPUT_SETS`, sets of outputs ("a,b;a,b,c") that are run in several batch sizes before it is
+ready.
+
+A version starts beside others that serve. What takes long (TensorFlow's import, the load, the first runs)
+therefore has the lowest priority, and what wants too much memory fails alone.
 
 All requests that Triton hands over at once are one run of the model. On a CPU, tensors go through numpy, not
 DLPack: TensorFlow aborts the process on buffers that are not 64-byte aligned, and Triton's are not.
@@ -11,6 +15,7 @@ DLPack: TensorFlow aborts the process on buffers that are not 64-byte aligned, a
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +23,10 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+from background import in_background  # type: ignore[import-not-found]  # beside it when it runs
+from memory_guard import memory_guard  # type: ignore[import-not-found]  # likewise
 from numpy.typing import NDArray
-from savedmodel import SavedModel, WrongInput  # type: ignore[import-not-found]  # beside it when it runs
+from warmup import batches  # type: ignore[import-not-found]  # likewise
 
 
 class TritonPythonModel:
@@ -29,18 +36,33 @@ class TritonPythonModel:
         """Load the version. An exception here is the load's error message."""
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-        folder = Path(args["model_repository"], args["model_version"], "model.savedmodel")
-        self._model = SavedModel(
-            str(folder),
-            parameters.get("TF_SIGNATURE_DEF", "serving_default"),
-            intra_op_threads=int(parameters.get("TF_NUM_INTRA_THREADS", 0)),
-            inter_op_threads=int(parameters.get("TF_NUM_INTER_THREADS", 0)),
-            device_id=int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None,
-        )
+        folder = Path(args["model_repository"], args["model_version"])
+        on_gpu = args["model_instance_kind"] == "GPU"
+        inter_op_threads = int(parameters.get("TF_NUM_INTER_THREADS", 0))
+        # A GPU's driver reserves far more address space than there is memory, which the limit would refuse.
+        with memory_guard(limit=not on_gpu):
+            savedmodel = in_background(lambda: importlib.import_module("savedmodel"))
+            # Here, not in the background: the threads that it starts are those that serve.
+            session = savedmodel.open_session(
+                intra_op_threads=int(parameters.get("TF_NUM_INTRA_THREADS", 0)),
+                inter_op_threads=inter_op_threads,
+                device_id=int(args["model_instance_device_id"]) if on_gpu else None,
+            )
+
+            def load() -> Any:
+                model = savedmodel.SavedModel(
+                    str(folder / "model.savedmodel"),
+                    parameters.get("TF_SIGNATURE_DEF", "serving_default"),
+                    session,
+                    on_calling_thread=inter_op_threads == 1,
+                )
+                for names in parameters.get("WARM_OUTPUT_SETS", "").split(";"):
+                    for batch in batches(folder / "golden.npz", model.inputs) if names else ():
+                        model.run(batch, names.split(","))
+                return model
+
+            self._model = in_background(load)
         self._names = tuple(self._model.inputs)
-        for names in parameters.get("WARM_OUTPUT_SETS", "").split(";"):
-            if names:
-                self._model.warm(names.split(","))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response per request, in their order."""
@@ -82,13 +104,13 @@ class TritonPythonModel:
         size = None
         for name in self._names:
             if name not in tensors:
-                raise WrongInput(f"{name}: missing")
+                raise ValueError(f"{name}: missing")
             array = tensors[name].as_numpy()
             self._model.check(name, array)
             if size is None:
                 size = len(array)
             elif len(array) != size:
-                raise WrongInput(f"{name}: has {len(array)} rows where another input has {size}")
+                raise ValueError(f"{name}: has {len(array)} rows where another input has {size}")
             arrays.append(array)
         return arrays
 

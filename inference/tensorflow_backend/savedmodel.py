@@ -46,39 +46,45 @@ class TensorInfo:
     shape: tuple[int, ...]
 
 
-class SavedModel:
-    """A signature of the SavedModel in `folder`, loaded. Safe to call from one thread at a time.
+def open_session(
+    *, intra_op_threads: int = 0, inter_op_threads: int = 0, device_id: int | None = None
+) -> tf.compat.v1.Session:
+    """A session with an empty graph. TensorFlow starts its threads here, with this thread's priority.
 
-    Thread counts are TensorFlow's: 0 leaves the choice to it. One inter-op thread is the calling one, which
-    spares a small model the hand-over to another. `device_id` is the GPU to run on, None for the
+    Thread counts are TensorFlow's: 0 leaves the choice to it. `device_id` is the GPU to run on, None for the
     CPU.
+    """
+    gpu = tf.compat.v1.GPUOptions(
+        allow_growth=True, visible_device_list="" if device_id is None else str(device_id)
+    )
+    config = tf.compat.v1.ConfigProto(
+        intra_op_parallelism_threads=intra_op_threads,
+        inter_op_parallelism_threads=inter_op_threads,
+        use_per_session_threads=True,
+        allow_soft_placement=True,
+        gpu_options=gpu,
+        device_count={} if device_id is not None else {"GPU": 0},
+    )
+    return tf.compat.v1.Session(graph=tf.Graph(), config=config)
+
+
+class SavedModel:
+    """A signature of the SavedModel in `folder`, loaded into `session`, which is its own from then on.
+
+    Safe to call from one thread at a time.
+
+    `on_calling_thread`: operations run on the thread that calls `run`, one after the other, which spares a
+    small model the hand-over to another thread.
 
     Raises:
         ValueError: the SavedModel has no such signature.
     """
 
     def __init__(
-        self,
-        folder: str,
-        signature: str,
-        *,
-        intra_op_threads: int = 0,
-        inter_op_threads: int = 0,
-        device_id: int | None = None,
+        self, folder: str, signature: str, session: tf.compat.v1.Session, *, on_calling_thread: bool = False
     ) -> None:
-        graph = tf.Graph()
-        gpu = tf.compat.v1.GPUOptions(
-            allow_growth=True, visible_device_list="" if device_id is None else str(device_id)
-        )
-        config = tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=intra_op_threads,
-            inter_op_parallelism_threads=inter_op_threads,
-            use_per_session_threads=True,
-            allow_soft_placement=True,
-            gpu_options=gpu,
-            device_count={} if device_id is not None else {"GPU": 0},
-        )
-        self._session = tf.compat.v1.Session(graph=graph, config=config)
+        self._session = session
+        graph = session.graph
         loaded = tf.compat.v1.saved_model.load(self._session, ["serve"], folder)
         if signature not in loaded.signature_def:
             names = ", ".join(sorted(name for name in loaded.signature_def if not name.startswith("__")))
@@ -94,7 +100,7 @@ class SavedModel:
                 name: tf.identity(graph.get_tensor_by_name(info.graph_name)).name
                 for name, info in self.outputs.items()
             }
-        self._one_at_a_time = inter_op_threads == 1
+        self._on_calling_thread = on_calling_thread
         self._callables: dict[tuple[str, ...], Callable[..., list[NDArray[Any]]]] = {}
 
     def check(self, name: str, array: NDArray[Any]) -> None:
@@ -119,20 +125,12 @@ class SavedModel:
         prepared = self._callables.get(names) or self._prepare(names)
         return dict(zip(names, prepared(*arrays), strict=True))
 
-    def warm(self, outputs: Iterable[str]) -> None:
-        """Make the graph for `outputs` by running one row of zeros: a first run takes far longer."""
-        zeros = [
-            np.zeros([1 if size == -1 else size for size in info.shape], self._dtypes[name])
-            for name, info in self.inputs.items()
-        ]
-        self.run(zeros, outputs)
-
     def _prepare(self, names: tuple[str, ...]) -> Callable[..., list[NDArray[Any]]]:
         options = config_pb2.CallableOptions()
         options.feed.extend(info.graph_name for info in self.inputs.values())
         options.fetch.extend(self._fetches[name] for name in names)
-        if self._one_at_a_time:
-            options.run_options.inter_op_thread_pool = -1  # the calling thread
+        if self._on_calling_thread:
+            options.run_options.inter_op_thread_pool = -1
         if len(self._callables) >= MAX_CALLABLES:
             self._callables.pop(next(iter(self._callables)))
         # The public make_callable goes through Session.run's feed handling and takes three times as long per
@@ -166,7 +164,7 @@ def replay(folder: str, signature: str, inputs_file: str, outputs_file: str) -> 
     Tensors of the signature that `inputs_file` lacks, or holds in another form, are named in `problem`;
     nothing is run then.
     """
-    model = SavedModel(folder, signature)
+    model = SavedModel(folder, signature, open_session())
     report: dict[str, Any] = {
         "inputs": {info.name: [info.dtype, list(info.shape)] for info in model.inputs.values()},
         "outputs": {info.name: [info.dtype, list(info.shape)] for info in model.outputs.values()},

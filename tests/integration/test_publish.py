@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,16 +16,22 @@ import pytest
 
 from features.settings import Settings
 from inference.environment import Interpreter
-from inference.model_config import from_text
+from inference.model_config import from_text, to_text, versions_of
+from rollout.configuration import read_versions, set_versions
 from rollout.errors import BadExport, PreflightFailed, RolloutError, VersionTaken
 from rollout.manifest import read_manifest
 from rollout.publish import publish
+from rollout.workbench import workbench
 from tests.integration.conftest import ROOT, settings_below
 
 
 def versions(settings: Settings) -> list[str]:
     folder = settings.model_repository / settings.model_name
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != "warmup")
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def listed(settings: Settings) -> list[int]:
+    return read_versions(settings.model_repository / settings.model_name)
 
 
 def test_a_version_is_whole_and_can_be_traced(published: Settings) -> None:
@@ -37,7 +44,7 @@ def test_a_version_is_whole_and_can_be_traced(published: Settings) -> None:
     assert manifest.widths == {"T": 8, "D": 4, "C": 4, "K": 10}
     listed = {name for name in manifest.files if not name.startswith("model.savedmodel/")}
     assert listed == {"golden.npz", "catalog.lmdb"}
-    assert versions(published) == ["1"]
+    assert {path.name for path in folder.iterdir()} == {"1", "config.pbtxt"}
 
 
 def test_numbers_only_go_up_and_the_same_export_is_published_once(
@@ -52,12 +59,46 @@ def test_numbers_only_go_up_and_the_same_export_is_published_once(
     assert (again.version, again.fresh) == (1, False)
     with pytest.raises(VersionTaken, match="version 1 is published already"):
         publish(settings, interpreter, export, version=1)
-    leftover = settings.model_repository / settings.model_name / ".publishing-killed"
+    leftover = workbench(settings.model_repository / settings.model_name) / "publishing-killed"
     leftover.mkdir()
     second = publish(settings, interpreter, export, version=4)
     assert (second.version, second.config_changed) == (4, False)
     assert not leftover.exists()
     assert (second.folder / "golden.npz").stat().st_mtime > old + 1
+
+
+def test_what_is_served_is_decided_by_the_rollout_unless_publishing_is_told_to(
+    export: Path, interpreter: Interpreter, tmp_path: Path
+) -> None:
+    settings = settings_below(tmp_path)
+    folder = settings.model_repository / settings.model_name
+    publish(settings, interpreter, export)
+    publish(settings, interpreter, export)
+    assert listed(settings) == [1]
+    assert not publish(settings, interpreter, export, if_new=True, serve=True).fresh
+    assert listed(settings) == [2]
+    assert not publish(settings, interpreter, export, serve=True).config_changed
+    assert listed(settings) == [3]
+    set_versions(folder, [1, 3])
+    publish(settings, interpreter, export)
+    assert listed(settings) == [1, 3]
+    for version in (1, 3):
+        shutil.rmtree(folder / str(version))
+    publish(settings, interpreter, export)
+    assert listed(settings) == [5]
+
+
+def test_a_repository_of_an_earlier_release_goes_on_serving_its_newest_version(
+    export: Path, interpreter: Interpreter, tmp_path: Path
+) -> None:
+    settings = settings_below(tmp_path)
+    publish(settings, interpreter, export)
+    path = settings.model_repository / settings.model_name / "config.pbtxt"
+    config = from_text(path.read_text())
+    config.version_policy.latest.num_versions = 1
+    path.write_text(to_text(config))
+    publish(settings, interpreter, export)
+    assert versions_of(from_text(path.read_text())) == [1]
 
 
 KILLED_PUBLISH = """
@@ -164,4 +205,5 @@ def test_a_spoilt_export_is_refused_and_leaves_nothing(
     with pytest.raises(kind, match=says):
         publish(settings, interpreter, export)
     folder = settings.model_repository / settings.model_name
-    assert not folder.exists() or [path.name for path in folder.iterdir()] == [".publish.lock"]
+    assert not folder.exists() or list(folder.iterdir()) == []
+    assert {path.name for path in workbench(folder).iterdir()} <= {"publish.lock", "config.lock"}

@@ -141,7 +141,7 @@ def test_a_token_that_could_not_be_written_is_not_left_behind_empty(
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("inference.access.secrets.token_hex", full)
+        patched.setattr("features.token_file.secrets.token_hex", full)
         with pytest.raises(OSError, match="no space"):
             admin_token(settings)
     assert list(launcher_folder(settings).iterdir()) == []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from inference.tensorflow_backend.savedmodel import SavedModel
+from inference.tensorflow_backend.savedmodel import SavedModel, open_session
 
 
 class Brittle(tf.Module):  # type: ignore[misc]  # tensorflow has no type information
@@ -27,25 +27,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("inter_op_threads", [0, 1])
 def test_an_output_that_nobody_asked_for_is_not_computed(folder: str, inter_op_threads: int) -> None:
-    model = SavedModel(folder, "recommend", inter_op_threads=inter_op_threads)
+    session = open_session(inter_op_threads=inter_op_threads)
+    model = SavedModel(folder, "recommend", session, on_calling_thread=inter_op_threads == 1)
     try:
         assert model.run([np.array([[7]], np.int32)], {"double"})["double"].tolist() == [[14]]
         with pytest.raises(tf.errors.InvalidArgumentError):
             model.run([np.array([[7]], np.int32)], {"double", "table"})
         assert model.run([np.array([[1]], np.int32)], {"table"})["table"].tolist() == [[20.0]]
-    finally:
-        model.close()
-
-
-def test_a_set_that_was_warmed_needs_no_new_graph_when_it_is_asked_for(
-    folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = SavedModel(folder, "recommend")
-    try:
-        model.warm(["table", "double"])
-        monkeypatch.setattr(model, "_prepare", lambda names: pytest.fail(f"a new graph for {names}"))
-        assert model.run([np.array([[1]], np.int32)], ["double", "table"])["double"].tolist() == [[2]]
-        with pytest.raises(pytest.fail.Exception):
-            model.run([np.array([[1]], np.int32)], ["double"])
     finally:
         model.close()

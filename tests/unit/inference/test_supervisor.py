@@ -36,10 +36,14 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     async def prove(_: Settings) -> Proof:
         return PROOF
 
+    async def load_nothing(_: Settings) -> None:
+        pass
+
     monkeypatch.setattr(supervisor, "check_ports", lambda _: None)
     monkeypatch.setattr(supervisor, "find_triton", lambda _: None)
     monkeypatch.setattr(supervisor, "write_backend_folder", lambda _, folder: folder)
-    monkeypatch.setattr(supervisor, "_prove", prove)
+    monkeypatch.setattr(supervisor, "load_stable", prove)
+    monkeypatch.setattr(supervisor, "load_others", load_nothing)
     monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.001)
     settings = Settings(state_dir=tmp_path, model_repository=tmp_path / "repository")
     (settings.model_repository / settings.model_name).mkdir(parents=True)

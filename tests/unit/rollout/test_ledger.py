@@ -12,45 +12,52 @@ from rollout.errors import VersionTaken
 from rollout.manifest import hash_files, read_manifest
 
 
-def test_the_first_version_is_1(tmp_path: Path) -> None:
-    assert ledger.choose(tmp_path, None) == 1
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """Its workbench stands beside it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    return folder
 
 
-def test_a_deleted_versions_number_is_not_given_again(tmp_path: Path) -> None:
-    (tmp_path / "3").mkdir()
-    ledger.record(tmp_path, 3)
-    shutil.rmtree(tmp_path / "3")
-    assert ledger.choose(tmp_path, None) == 4
+def test_the_first_version_is_1(model_folder: Path) -> None:
+    assert ledger.choose(model_folder, None) == 1
+
+
+def test_a_deleted_versions_number_is_not_given_again(model_folder: Path) -> None:
+    (model_folder / "3").mkdir()
+    ledger.record(model_folder, 3)
+    shutil.rmtree(model_folder / "3")
+    assert ledger.choose(model_folder, None) == 4
     with pytest.raises(VersionTaken, match=r"was used before.*the next is 4"):
-        ledger.choose(tmp_path, 3)
+        ledger.choose(model_folder, 3)
 
 
-def test_a_version_put_there_by_hand_counts(tmp_path: Path) -> None:
-    (tmp_path / "9").mkdir()
-    assert ledger.choose(tmp_path, None) == 10
+def test_a_version_put_there_by_hand_counts(model_folder: Path) -> None:
+    (model_folder / "9").mkdir()
+    assert ledger.choose(model_folder, None) == 10
 
 
-def test_a_published_number_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "2").mkdir()
+def test_a_published_number_is_refused(model_folder: Path) -> None:
+    (model_folder / "2").mkdir()
     with pytest.raises(VersionTaken, match="version 2 is published already; leave --version out to get 3"):
-        ledger.choose(tmp_path, 2)
+        ledger.choose(model_folder, 2)
 
 
-def test_numbers_may_be_skipped(tmp_path: Path) -> None:
-    assert ledger.choose(tmp_path, 7) == 7
+def test_numbers_may_be_skipped(model_folder: Path) -> None:
+    assert ledger.choose(model_folder, 7) == 7
 
 
-def test_a_broken_ledger_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
-    (tmp_path / ledger.LEDGER).write_text("?")
+def test_a_broken_ledger_is_not_taken_for_an_empty_one(model_folder: Path) -> None:
+    ledger.ledger_file(model_folder).write_text("?")
     with pytest.raises(VersionTaken, match="correct it by hand"):
-        ledger.choose(tmp_path, None)
+        ledger.choose(model_folder, None)
 
 
-def test_only_numbered_folders_are_versions(tmp_path: Path) -> None:
-    for name in ("10", "2", "warmup", ".publishing-1"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "4").touch()
-    assert ledger.versions_present(tmp_path) == [2, 10]
+def test_the_models_folder_is_left_as_it_is(model_folder: Path) -> None:
+    ledger.record(model_folder, 1)
+    assert list(model_folder.iterdir()) == []
+    assert ledger.choose(model_folder, None) == 2
 
 
 def test_a_hash_changes_with_the_file_and_names_it(tmp_path: Path) -> None:
