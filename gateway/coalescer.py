@@ -87,6 +87,16 @@ class Coalescer(Generic[Asked, Answer]):
         finally:
             timer.cancel()
 
+    @property
+    def backlog(self) -> int:
+        """Requests that wait behind the batch in flight."""
+        return len(self._waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
+        return not (self._waiting or self._running or self._gathering)
+
     async def close(self) -> None:
         """Waits for the batches in flight, and for the one that gathers."""
         while self._running or self._gathering:

@@ -1,10 +1,13 @@
 """What can go wrong in the gateway, and the gRPC status that a caller sees.
 
     GatewayError
-    ├── InvalidRequest    INVALID_ARGUMENT    a field breaks a limit; the sentence begins with its name
-    ├── NotFound          NOT_FOUND           the item or user that the call is about is unknown
-    ├── Overloaded        RESOURCE_EXHAUSTED  the worker has as many calls in flight as it may
-    └── ModelUnavailable  (never seen)        Recommend answers with a fallback page instead
+    ├── InvalidRequest    INVALID_ARGUMENT     a field breaks a limit; the sentence begins with its name
+    ├── NotFound          NOT_FOUND            the item or user that the call is about is unknown
+    ├── NotAnOperator     UNAUTHENTICATED      it asks for a version without the operator's token
+    ├── NotLoaded         FAILED_PRECONDITION  the version that an operator asks for cannot be called
+    ├── Overloaded        RESOURCE_EXHAUSTED   the worker has as many calls in flight as it may
+    └── ModelUnavailable  (never seen)         Recommend answers with a fallback page instead
+        └── VersionGone   (never seen)         Recommend asks the stable version, if that is another one
 
 Errors of other layers: StoreFull → RESOURCE_EXHAUSTED, StoreUnavailable → UNAVAILABLE, TimeoutError →
 DEADLINE_EXCEEDED, anything else → INTERNAL. These have fixed texts; details are in the log only,
@@ -34,6 +37,14 @@ class NotFound(GatewayError):
     """The item or user that the call is about is unknown."""
 
 
+class NotAnOperator(GatewayError):
+    """The call asks for a version, and its token is missing or wrong."""
+
+
+class NotLoaded(GatewayError):
+    """The version that an operator asks for cannot be called."""
+
+
 class Overloaded(GatewayError):
     """The worker has as many calls in flight as it may."""
 
@@ -42,9 +53,15 @@ class ModelUnavailable(GatewayError):
     """Triton did not answer, or not in time, or with something that is no answer."""
 
 
+class VersionGone(ModelUnavailable):
+    """The version that the call was pinned to is not, or no longer, ready in Triton."""
+
+
 _OWN_WORDS: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
     (NotFound, grpc.StatusCode.NOT_FOUND),
+    (NotAnOperator, grpc.StatusCode.UNAUTHENTICATED),
+    (NotLoaded, grpc.StatusCode.FAILED_PRECONDITION),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
 )
 _FIXED_WORDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (

@@ -10,7 +10,14 @@ from time import monotonic
 from typing import Any
 
 _PAUSE_S = 1.0
-_CALL_BY_CALL = ("riptide.gateway.calls", "riptide.gateway.recommend", "riptide.features.lmdb_store")
+_CALL_BY_CALL = (
+    "riptide.gateway.calls",
+    "riptide.gateway.recommend",
+    "riptide.gateway.answers",
+    "riptide.gateway.shadow",
+    "riptide.gateway.exposures",
+    "riptide.features.lmdb_store",
+)
 """Loggers whose lines come with calls, hence thousands a second when all of them fail."""
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

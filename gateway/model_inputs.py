@@ -1,4 +1,4 @@
-"""Filling the inputs that a version's metadata lists, for a whole batch at once."""
+"""Filling the inputs that a version wants, for a whole batch at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from features.model_inputs import left_padded
 from features.record import CachedAnswer, UserRecord
 
 if TYPE_CHECKING:
-    from gateway.routing import ServingVersion
+    from gateway.versions import ServingVersion
 
 FILLABLE_INPUTS: dict[str, str] = {
     "history_keys": "INT64",
@@ -29,7 +29,7 @@ FILLABLE_INPUTS: dict[str, str] = {
 """The inputs this gateway can fill, with Triton's name of their type."""
 
 FREE_WIDTH_INPUTS = frozenset({"exclude_keys"})
-"""Those that are as wide as a call needs; the others have the width of the version's metadata."""
+"""Those that are as wide as a call needs; the others have a width that is the version's own."""
 
 _WIDTH_STEP = 64
 """Free widths are multiples of this: Triton joins calls of several workers only if they are equally wide."""
@@ -41,18 +41,24 @@ class Row:
 
     record: UserRecord
     answer: CachedAnswer | None
-    """A cached answer that is fresh and of the serving version."""
+    """A cached answer that is fresh and of the version that is called."""
     categories: tuple[str, ...]
     """Empty: no filter."""
     excluded: tuple[int, ...]
     include_seen: bool
 
 
+def knows_any(catalog: Catalog, record: UserRecord) -> bool:
+    """Whether the catalogue has an item of the user's history: else the model has nothing to go by."""
+    # The newest first: almost always the first look answers.
+    return any(int(key) in catalog for key in record.keys[::-1])
+
+
 def model_inputs(version: ServingVersion, rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
     """The inputs of `rows`, those that `version` lists and no others.
 
     Returns:
-        name → `[len(rows), width]`, with the types of the metadata, and its widths where they are fixed.
+        name → `[len(rows), width]`, with the types and widths of `version.inputs`.
     """
     return {name: _FILL[name](rows, tensor.width, version.catalog) for name, tensor in version.inputs.items()}
 

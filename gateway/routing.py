@@ -1,162 +1,195 @@
-"""Which model version a call goes to.
+"""Which version a call goes to.
 
-The version is pinned on every call: left unpinned, Triton answers with the highest one that is ready, and two
-calls of one page could meet different versions. The highest ready version is served; while Triton is down,
-the catalogue of the version served last (at start: of the newest one published) feeds the fallback pages.
+The rollout record in the online store says it: the stable version, what share of the users meets another one,
+and which users those are. The version is pinned on every call: left unpinned, Triton answers with the highest
+one that is ready, and a canary would get everything. Without a record the highest ready version is stable.
+While none can be called, the catalogue of the one served last (at start: of the record's stable one, or the
+newest published) feeds the fallback pages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import grpc
-from tritonclient.grpc import service_pb2 as triton
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from features.catalog import Catalog, CatalogError
+from features.control import ControlStore, Document
 from features.settings import Settings
-from gateway.model_inputs import FILLABLE_INPUTS, FREE_WIDTH_INPUTS
+from features.store import StoreUnavailable
+from features.traffic import PINNED, STABLE, Traffic, TrafficError, document_name, parse_traffic
+from gateway.versions import ServingVersion, Versions
 
 _LOOK_INTERVAL_S = 0.25
-_LOOK_TIMEOUT_S = 2.0
-_REQUIRED_OUTPUTS = frozenset({"item_keys", "scores", "reason_keys", "user_vector"})
+_READ_TIMEOUT_S = 2.0
 
 log = logging.getLogger("riptide.gateway.routing")
 
 
 class RoutingError(Exception):
-    """No version can be served: nothing is published, or a version does not fit this gateway."""
+    """Nothing can be shown to anybody: no version is published, or no catalogue can be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One tensor of a version's metadata."""
+class Choice(NamedTuple):
+    """Where a call goes."""
 
-    datatype: str
-    width: int
-    """Values per row; 0: as many as the widest row of a call needs."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ServingVersion:
-    """A version that is ready in Triton, and the catalogue published with it."""
-
-    name: str
-    version: int
-    inputs: dict[str, Tensor]
-    catalog: Catalog
+    version: ServingVersion | None
+    """None: no version can be called."""
+    cohort: str
+    """Why this version, as the .proto lists it. It is the user's cohort also if another version stands in."""
+    meant: int
+    """The version that the record gives to this cohort; `version` is another one if that is not ready."""
 
 
 class Router:
-    """Follows which version is ready in Triton. `look_for_good` runs beside the server."""
+    """Knows the versions and the record, and chooses. `look_for_good` runs beside the server."""
 
-    def __init__(self, settings: Settings, channel: grpc.aio.Channel) -> None:
-        """Opens the catalogue of the newest published version.
+    def __init__(self, settings: Settings, channel: grpc.aio.Channel, control: ControlStore) -> None:
+        """Opens the newest catalogue that can be read.
 
         Raises:
-            RoutingError: no version is published, or its catalogue cannot be read.
+            RoutingError: no version is published, or no catalogue can be read.
         """
-        self._folder = settings.model_repository / settings.model_name
-        self._name = settings.model_name
-        self._stub = GRPCInferenceServiceStub(channel)
-        self._refused: set[int] = set()
+        self._versions = Versions(settings, channel)
+        self._control = control
+        self._document = Document(0, b"")
+        self._traffic: Traffic | None = None
+        self._problem = ""
+        self.revision = 0
+        """Of the record that is obeyed; 0: there is none, or it has not been seen yet."""
         self.serving: ServingVersion | None = None
-        """The version to call; None while Triton is down or has none ready."""
-        folders = [path.parent.name for path in self._folder.glob("*/catalog.lmdb")]
-        # As Triton does: a folder of another name, `1.bak` for instance, is no version.
-        published = [int(name) for name in folders if name.isdecimal()]
-        if not published:
-            raise RoutingError(f"{self._folder}: no published version; run make publish")
-        self.catalog_version = max(published)
-        """The version whose catalogue `catalog` is."""
-        self.catalog = self._open_catalog(self.catalog_version)
-        """For titles, filters and fallback pages: of the serving version, or the one before Triton went."""
+        """The stable version, or what stands in for it; None while no version may get all calls."""
+        self.shadowed: tuple[ServingVersion, float] | None = None
+        """The candidate that answers requests of the stable version unseen, and what share of them, in %."""
+        self._everyone: Choice | None = Choice(None, STABLE, 0)
+        """Where calls go that need no look at their user; None while users are told apart."""
+        self.catalog_version, self.catalog = self._newest_catalog()
+        # `catalog` is for titles, filters and fallback pages, `catalog_version` is whose it is: that of the
+        # serving version, or of the one before that went.
 
     @property
     def name(self) -> str:
         """The model's name in Triton."""
-        return self._name
+        return self._versions.name
+
+    @property
+    def ready(self) -> Mapping[int, ServingVersion]:
+        """The versions that can be called."""
+        return self._versions.ready
+
+    @property
+    def catalogs(self) -> Sequence[Catalog]:
+        """`catalog`, then those of the other versions that can be called: users see their items, too."""
+        others = (version.catalog for version in self.ready.values() if version is not self.serving)
+        return self.catalog, *others
+
+    @property
+    def refused(self) -> Mapping[int, str]:
+        """Versions that are ready in Triton and cannot be called, and why."""
+        return self._versions.refused
+
+    def choose(self, user_id: str, pinned: int | None = None) -> Choice:
+        """Where a call of this user goes, or one for which an operator has `pinned` a version."""
+        if pinned is not None:
+            return Choice(self.ready.get(pinned), PINNED, pinned)
+        if self._everyone is not None:
+            return self._everyone
+        assert self._traffic is not None, "only a record tells users apart"
+        meant, cohort = self._traffic.choose(user_id)
+        return Choice(self.ready.get(meant) or self.serving, cohort, meant)
+
+    def gone(self, version: ServingVersion, reason: str) -> None:
+        """Notes what a call was told: the version is no longer there. The next look may find it again."""
+        self._versions.drop(version, reason)
+        self._settle()
 
     async def look_for_good(self) -> None:
-        """Looks again and again until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(_LOOK_INTERVAL_S)
+        """Looks again and again until cancelled. A Triton that hangs keeps no record from being obeyed."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_again_and_again(self.look_at_record))
+            both.create_task(_again_and_again(self.look_at_triton))
 
     async def look(self) -> None:
-        """Asks Triton once which versions are ready, and switches to the highest one that fits."""
+        """Reads the record, and asks Triton what is ready."""
+        await self.look_at_record()
+        await self.look_at_triton()
+
+    async def look_at_triton(self) -> None:
+        """Asks Triton which versions are ready."""
+        await self._versions.look()
+        self._settle()
+
+    async def look_at_record(self) -> None:
+        """Reads the rollout record. One that cannot be read leaves the one before in force."""
         try:
-            metadata = await self._stub.ModelMetadata(
-                triton.ModelMetadataRequest(name=self._name), timeout=_LOOK_TIMEOUT_S
-            )
-            ready = {int(version) for version in metadata.versions}
-            self._refused &= ready  # one that goes and comes back is looked at again
-            if self.serving is not None and self.serving.version not in ready:
-                self.lost(f"version {self.serving.version} is no longer in Triton")
-            version = max(ready - self._refused, default=None)
-            if version is not None and (self.serving is None or self.serving.version != version):
-                await self._switch_to(version)
-        except grpc.aio.AioRpcError as error:
-            self._refused.clear()
-            self.lost(error.details() or error.code().name)
-        except (RoutingError, ValueError) as error:
-            log.error("no version can be served: %s", error)
-
-    def lost(self, reason: str) -> None:
-        """Notes that Triton does not answer, until the next look finds it again."""
-        if self.serving is not None:
-            log.warning("model unavailable: %s", reason)
-            self.serving = None
-
-    async def _switch_to(self, version: int) -> None:
-        metadata = await self._stub.ModelMetadata(
-            triton.ModelMetadataRequest(name=self._name, version=str(version)), timeout=_LOOK_TIMEOUT_S
-        )
-        ready = await self._stub.ModelReady(
-            triton.ModelReadyRequest(name=self._name, version=str(version)), timeout=_LOOK_TIMEOUT_S
-        )
-        if not ready.ready:
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                document = await self._control.read_document(document_name(self.name))
+            changed = document != self._document
+            traffic = parse_traffic(document.value) if changed and document.revision else None
+        except (StoreUnavailable, TimeoutError, TrafficError) as error:
+            problem = str(error) or "no answer in time"
+            if problem != self._problem:  # else it would be said four times a second
+                log.error("the rollout record is not read, and stays as it was: %s", problem)
+            self._problem = problem
             return
-        try:
-            inputs = {tensor.name: _tensor(tensor) for tensor in metadata.inputs}
-            _check_fit(inputs, {tensor.name for tensor in metadata.outputs})
-        except RoutingError as error:
-            self._refused.add(version)
-            log.error("version %d is not served: %s", version, error)
+        self._problem = ""
+        if not changed:
             return
-        # A catalogue that cannot be read may be there a moment later: it is tried again with the next look.
-        catalog = self.catalog if version == self.catalog_version else self._open_catalog(version)
-        # The old catalogue is not closed here: requests in flight still read it. It goes with them.
-        self.catalog, self.catalog_version = catalog, version
-        self.serving = ServingVersion(self._name, version, inputs, catalog)
-        log.info("serving %s version %d", self._name, version)
+        self._document, self._traffic, self.revision = document, traffic, document.revision
+        log.info("revision %d of the rollout record: %s", self.revision, traffic)
+        self._settle()
+        if self.serving is None and traffic is not None:
+            self._show(traffic.stable)
 
-    def _open_catalog(self, version: int) -> Catalog:
+    def _settle(self) -> None:
+        """Brings what `choose` needs up to date with the record and the versions."""
+        traffic, ready = self._traffic, self.ready
+        serving, candidate, split = None, None, False
+        on_trial: set[int | None] = set()
+        if traffic is not None:
+            serving = ready.get(traffic.stable)
+            candidate = ready.get(traffic.candidate) if traffic.candidate is not None else None
+            on_trial = {traffic.candidate}
+            split = traffic.candidate is not None and traffic.percent > 0
+            if traffic.experiment is not None:
+                on_trial.add(traffic.experiment.treatment)
+                split = True
+        if serving is None:
+            # What is on trial must not get everybody because the stable version is not there.
+            serving = ready.get(max(ready.keys() - on_trial, default=0))
+        self._everyone = None if split else Choice(serving, STABLE, serving.version if serving else 0)
+        shadow_percent = traffic.shadow_percent if traffic is not None else 0.0
+        self.shadowed = (candidate, shadow_percent) if candidate is not None and shadow_percent > 0 else None
+        if serving is not self.serving:
+            self.serving = serving
+            if serving is None:
+                log.warning("model unavailable: no version may be called for everybody")
+            else:
+                log.info("serving %s version %d", self.name, serving.version)
+        if serving is not None:
+            # The catalogue before is not closed: requests in flight still read it. It goes with them.
+            self.catalog_version, self.catalog = serving.version, serving.catalog
+
+    def _show(self, version: int) -> None:
         try:
-            return Catalog(self._folder / str(version) / "catalog.lmdb")
+            self.catalog_version, self.catalog = version, self._versions.catalog(version)
         except CatalogError as error:
-            raise RoutingError(str(error)) from error
+            log.error("fallback pages are those of version %d: %s", self.catalog_version, error)
+
+    def _newest_catalog(self) -> tuple[int, Catalog]:
+        problem = f"{self._versions.folder}: no published version; run make publish"
+        for version in self._versions.published():
+            try:
+                return version, self._versions.catalog(version)
+            except CatalogError as error:
+                problem = str(error)
+        raise RoutingError(problem)
 
 
-def _tensor(tensor: triton.ModelMetadataResponse.TensorMetadata) -> Tensor:
-    shape = list(tensor.shape)
-    # With batching Triton lists the batch dimension as -1, first.
-    if tensor.name in FREE_WIDTH_INPUTS:
-        if shape != [-1, -1]:
-            raise RoutingError(f"tensor {tensor.name!r} must have the shape [-1, -1], not {shape}")
-        return Tensor(tensor.datatype, 0)
-    if len(shape) != 2 or shape[0] != -1 or shape[1] < 1:
-        raise RoutingError(f"tensor {tensor.name!r} must have the shape [-1, N], not {shape}")
-    return Tensor(tensor.datatype, shape[1])
-
-
-def _check_fit(inputs: dict[str, Tensor], outputs: set[str]) -> None:
-    for name, tensor in inputs.items():
-        if name not in FILLABLE_INPUTS:
-            raise RoutingError(f"it wants an input {name!r}, which this gateway cannot fill")
-        if tensor.datatype != FILLABLE_INPUTS[name]:
-            raise RoutingError(f"input {name!r} must be {FILLABLE_INPUTS[name]}, not {tensor.datatype}")
-    if missing := _REQUIRED_OUTPUTS - outputs:
-        raise RoutingError(f"it lacks the output {min(missing)!r}")
+async def _again_and_again(look: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await look()
+        await asyncio.sleep(_LOOK_INTERVAL_S)

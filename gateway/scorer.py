@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as triton
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from gateway.errors import ModelUnavailable
-from gateway.routing import ServingVersion
+from gateway.errors import ModelUnavailable, VersionGone
+from gateway.versions import ServingVersion
 
+_GONE_CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
+_GONE_WORDS = ("unknown model", "not at ready state", "has no available versions")
+"""Triton has the same codes for a queue that is full and a server that is not there: its words tell."""
 _DTYPES: dict[str, Any] = {"INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
 
 
@@ -75,7 +78,8 @@ class Scorer:
             timeout_s: passed on to Triton as the call's deadline.
 
         Raises:
-            ModelUnavailable: no answer in time, or one that is not finite.
+            VersionGone: Triton does not have the version ready.
+            ModelUnavailable: no answer in time, or one that is none, or not finite.
         """
         outputs = ["item_keys", "scores"] + ["reason_keys"] * reasons + ["user_vector"] * vectors
         request = triton.ModelInferRequest(
@@ -93,14 +97,21 @@ class Scorer:
         try:
             response = await self._stub.ModelInfer(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise ModelUnavailable(f"{error.code().name}: {error.details()}") from error
-        answer = {
-            output.name: np.frombuffer(raw, _DTYPES[output.datatype]).reshape(tuple(output.shape))
-            for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
-        }
-        scores = Scores(
-            answer["item_keys"], answer["scores"], answer.get("reason_keys"), answer.get("user_vector")
-        )
+            details = error.details() or ""
+            gone = error.code() in _GONE_CODES and any(words in details for words in _GONE_WORDS)
+            raise (VersionGone if gone else ModelUnavailable)(f"{error.code().name}: {details}") from error
+        try:
+            answer = {
+                output.name: np.frombuffer(raw, _DTYPES[output.datatype]).reshape(tuple(output.shape))
+                for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
+            }
+            scores = Scores(
+                answer["item_keys"], answer["scores"], answer.get("reason_keys"), answer.get("user_vector")
+            )
+        except (KeyError, ValueError) as error:
+            raise ModelUnavailable(
+                f"version {version.version} answered what is no answer: {error!r}"
+            ) from error
         # A diverged model answers NaN without any error; a fallback page is better than its random one.
         if not np.isfinite(scores.scores).all():
             raise ModelUnavailable(f"version {version.version} answered scores that are not finite")

@@ -110,8 +110,8 @@ def check_filter(asked: pb.Filter, catalog: Catalog) -> tuple[tuple[str, ...], t
     return categories, excluded
 
 
-def check_events(events: Sequence[pb.Event], catalog: Catalog) -> list[Event]:
-    """The events of a request, if all of them can be stored.
+def check_events(events: Sequence[pb.Event], catalogs: Sequence[Catalog]) -> list[Event]:
+    """The events of a request, if all of them can be stored. Their items are in one of the catalogues.
 
     Raises:
         InvalidRequest: there are none or too many, or one of them breaks a limit.
@@ -119,15 +119,16 @@ def check_events(events: Sequence[pb.Event], catalog: Catalog) -> list[Event]:
     if not 1 <= len(events) <= MAX_EVENTS:
         raise InvalidRequest("events", f"must have 1 to {MAX_EVENTS} entries, not {len(events)}")
     now = int(time.time())
-    return [_checked_event(f"events[{index}]", event, now, catalog) for index, event in enumerate(events)]
+    return [_checked_event(f"events[{index}]", event, now, catalogs) for index, event in enumerate(events)]
 
 
-def _checked_event(field: str, event: pb.Event, now: int, catalog: Catalog) -> Event:
+def _checked_event(field: str, event: pb.Event, now: int, catalogs: Sequence[Catalog]) -> Event:
     user_id = check_id(f"{field}.user_id", event.user_id)
     item_id = check_id(f"{field}.item_id", event.item_id)
-    if item_key(item_id) not in catalog:
+    key = item_key(item_id)
+    if not any(key in catalog for catalog in catalogs):
         raise InvalidRequest(
-            f"{field}.item_id", f"{item_id!r} is not in the catalogue of the serving version"
+            f"{field}.item_id", f"{item_id!r} is not in the catalogue of any serving version"
         )
     kind = _EVENT_TYPES.get(event.type)
     if kind is None:

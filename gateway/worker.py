@@ -15,11 +15,19 @@ from grpc_reflection.v1alpha import reflection
 
 from features.settings import Settings
 from features.store import open_store
+from gateway.answers import Answers
+from gateway.batches import Batches
+from gateway.exposures import Exposures
+from gateway.figures import Figures
+from gateway.methods import Methods
 from gateway.metrics import FLUSH_INTERVAL_S, Metrics
+from gateway.pin import Pins
 from gateway.recommend import Recommend
+from gateway.reports import Reports
 from gateway.routing import Router
 from gateway.scorer import Scorer, triton_channel
 from gateway.servicer import SERVICE, Recommender
+from gateway.shadow import Shadow
 
 MODEL_SERVICE = "riptide.model"
 """Health service that is SERVING while a model version is; without one the gateway serves fallback pages."""
@@ -46,25 +54,42 @@ async def serve(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     channel = triton_channel(settings.triton_target)
-    router = Router(settings, channel)
     store = open_store(settings)
-    metrics = Metrics()
-    recommend = Recommend(
-        store, router, Scorer(channel), metrics, max_batch=settings.max_batch, join=settings.coalesce
+    router = Router(settings, channel, store.control)
+    scorer, metrics, figures = Scorer(channel), Metrics(), Figures()
+    model_timeout_s = settings.model_timeout_ms / 1000
+    batches = Batches(
+        store,
+        router,
+        scorer,
+        metrics,
+        figures,
+        Answers(store),
+        Shadow(router, scorer, figures, timeout_s=model_timeout_s),
+        max_batch=settings.max_batch,
+        join=settings.coalesce,
     )
+    exposures = Exposures(store.control)
+    reports = Reports(store.control, router, figures)
     server = grpc.aio.server(
         maximum_concurrent_rpcs=settings.max_in_flight + _OTHER_CALLS,
         # All workers listen on one port; the kernel spreads connections over them.
         options=[("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", 1 << 20)],
     )
-    servicer = Recommender(
-        recommend,
-        store,
+    methods = Methods(
         router,
+        store,
+        Recommend(router, batches, figures, exposures),
+        exposures,
+        Pins(router, settings.state_dir),
+        metrics,
+        model_timeout_s,
+    )
+    servicer = Recommender(
+        methods,
         metrics,
         max_in_flight=settings.max_in_flight,
         default_deadline_s=settings.default_deadline_ms / 1000,
-        model_timeout_s=settings.model_timeout_ms / 1000,
         access_log=settings.access_log,
     )
     server.add_generic_rpc_handlers((servicer.handlers,))
@@ -93,7 +118,13 @@ async def serve(settings: Settings) -> int:
     log.info("gateway worker listens on %s:%d", settings.host, settings.grpc_port)
     beside = [
         asyncio.create_task(work)
-        for work in (router.look_for_good(), _report_model(status, router), _flush_metrics(metrics))
+        for work in (
+            router.look_for_good(),
+            reports.write_for_good(),
+            exposures.write_for_good(),
+            _report_model(status, router),
+            _flush_metrics(metrics),
+        )
     ]
     stopped = asyncio.create_task(stop.wait())
     ended, _ = await asyncio.wait([stopped, *beside], return_when=asyncio.FIRST_COMPLETED)
@@ -108,7 +139,9 @@ async def serve(settings: Settings) -> int:
     for task in (stopped, *beside):
         task.cancel()
     await asyncio.gather(stopped, *beside, return_exceptions=True)
-    await recommend.close()
+    await batches.close()
+    await exposures.write()
+    await reports.write()
     await store.close()
     await channel.close()
     metrics.flush()

@@ -24,7 +24,7 @@ MAY_IMPORT = {
 READS_SETTINGS = {"client/__main__.py", "loadtest/locustfile.py"}
 
 # One calls the model on the way of a request; the other asks, beside it, which versions there are.
-SPEAKS_TO_TRITON = {"gateway/scorer.py", "gateway/routing.py"}
+SPEAKS_TO_TRITON = {"gateway/scorer.py", "gateway/versions.py"}
 
 TENSORFLOW = {"tensorflow", "keras"}
 TENSORFLOW_FOLDERS = ("training/", "inference/tensorflow_backend/")

@@ -38,6 +38,7 @@ class Gateway(RecommenderServicer):
             model=pb.ModelVersion(name="recommender", version=4),
             degraded=pb.DEGRADED_REASON_COLD_START,
             request_id="r1",
+            cohort="canary",
         )
 
     def RecordEvents(self, request: Any, context: Any) -> pb.RecordEventsResponse:
@@ -50,6 +51,7 @@ class Gateway(RecommenderServicer):
             events=[pb.DescribedEvent(item_id="7", title="Seven", type=pb.EVENT_TYPE_RATE, time=0, weight=4)],
             attributes={"occupation": "writer"},
             excluded_from_training=True,
+            exposures=[pb.Exposure(arm="warm-start/treatment", time=60)],
         )
 
     def SimilarItems(self, request: Any, context: Any) -> None:
@@ -71,14 +73,14 @@ def gateway() -> Iterator[tuple[Gateway, str]]:
     server.stop(None).wait()
 
 
-def test_a_page_is_a_table_that_says_why_it_is_degraded(
+def test_a_page_is_a_table_that_says_who_answered_it_and_why_it_is_degraded(
     gateway: tuple[Gateway, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["recommend", "--user", "196", "--explain"], default_address=gateway[1]) == 0
     out = capsys.readouterr().out
     assert "Star Wars [1977]" in out
     assert "Return of the Jedi" in out
-    assert "recommender version 4" in out
+    assert "recommender version 4 (canary), request r1" in out
     assert "COLD_START" in out
 
 
@@ -145,7 +147,7 @@ def test_an_unknown_event_type_is_refused_with_the_names_there_are(
     assert "click" in err
 
 
-def test_describe_prints_events_and_attributes(
+def test_describe_prints_events_attributes_and_experiments(
     gateway: tuple[Gateway, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["describe", "--user", "u"], default_address=gateway[1]) == 0
@@ -154,6 +156,7 @@ def test_describe_prints_events_and_attributes(
     assert "Seven" in out
     assert "occupation: writer" in out
     assert "left out of training" in out
+    assert "experiment warm-start/treatment, first met 1970-01-01 00:01:00" in out
 
 
 def test_an_option_before_the_command_counts_as_after_it(

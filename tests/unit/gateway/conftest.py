@@ -1,13 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
+from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
 from features.catalog import Catalog, CatalogItem, write_catalog
 from features.schema import item_keys
+from features.settings import Settings
+from gateway.scorer import triton_channel
+from tests.unit.gateway.fakes import FakeTriton
 
 
 @pytest.fixture
@@ -29,3 +36,34 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
     catalog = Catalog(tmp_path / "catalog.lmdb")
     yield catalog
     catalog.close()
+
+
+@pytest.fixture
+async def triton() -> AsyncIterator[FakeTriton]:
+    """A Triton that is told which versions it has, and listens at its `target`."""
+    fake, server = FakeTriton(), grpc.aio.server()
+    add_GRPCInferenceServiceServicer_to_server(fake, server)
+    fake.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    yield fake
+    await server.stop(0)
+
+
+@pytest.fixture
+async def channel(triton: FakeTriton) -> AsyncIterator[grpc.aio.Channel]:
+    """To that Triton."""
+    channel = triton_channel(triton.target)
+    yield channel
+    await channel.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, catalog: Catalog) -> Settings:
+    """A repository with versions 1, 2 and 3; the histories of version n are n + 3 wide."""
+    repository = tmp_path / "repository"
+    for version in (1, 2, 3):
+        folder = repository / "recommender" / str(version)
+        folder.mkdir(parents=True)
+        shutil.copy(tmp_path / "catalog.lmdb", folder)
+        (folder / "manifest.json").write_text(json.dumps({"widths": {"T": version + 3}}))
+    return Settings(model_repository=repository)

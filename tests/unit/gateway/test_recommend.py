@@ -6,127 +6,37 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from features.catalog import Catalog
-from features.record import EMPTY_RECORD, CachedAnswer, Event, UserRecord, with_events
-from features.schema import EventType, item_key, item_keys
-from features.store import FeatureStore, StoreUnavailable
+from features.record import CachedAnswer, UserRecord
+from features.schema import item_key, item_keys
+from gateway.answers import _MOST_BEING_KEPT
 from gateway.errors import ModelUnavailable
-from gateway.metrics import Metrics
-from gateway.page import PageRequest
-from gateway.recommend import _MOST_BEING_KEPT, Degraded, Page, Recommend
-from gateway.routing import Router, ServingVersion, Tensor
-from gateway.scorer import Scorer, Scores
-
-WIDTH, ANSWERED = 2, 6
-
-
-class FakeStore:
-    """Records in a dictionary; `fails` makes every read fail."""
-
-    def __init__(self) -> None:
-        self.records: dict[str, UserRecord] = {}
-        self.reads: list[list[str]] = []
-        self.answers: dict[str, CachedAnswer] = {}
-        self.fails = False
-
-    async def read(self, user_ids: Sequence[str]) -> list[UserRecord]:
-        if self.fails:
-            raise StoreUnavailable("told to fail")
-        self.reads.append(list(user_ids))
-        return [self.records.get(user, EMPTY_RECORD) for user in user_ids]
-
-    async def put_answers(self, answers: Mapping[str, CachedAnswer]) -> None:
-        self.answers.update(answers)
-
-
-class FakeScorer:
-    """Answers the first items of the catalogue; remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.calls: list[dict[str, NDArray[Any]]] = []
-        self.asked: list[dict[str, Any]] = []
-        self.error: Exception | None = None
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def score(self, version: ServingVersion, inputs: dict[str, NDArray[Any]], **asked: Any) -> Scores:
-        self.calls.append(inputs)
-        self.asked.append(asked)
-        await self.gate.wait()
-        if self.error is not None:
-            raise self.error
-        rows = len(next(iter(inputs.values())))
-        keys = np.tile(item_keys(str(n) for n in range(10, 10 + ANSWERED)), (rows, 1))
-        scores = np.tile(np.arange(ANSWERED, 0, -1, dtype=np.float32), (rows, 1))
-        reasons = np.full((rows, ANSWERED), item_key("1")) if asked["reasons"] else None
-        vectors = np.full((rows, WIDTH), 0.5, np.float32) if asked["vectors"] else None
-        return Scores(keys, scores, reasons, vectors)
-
-
-class FakeRouter:
-    """Serves what it is given."""
-
-    def __init__(self, serving: ServingVersion) -> None:
-        self.serving: ServingVersion | None = serving
-        self.catalog = serving.catalog
-        self.catalog_version = serving.version
-
-
-class Path:
-    """A request path made of the fakes above."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        inputs = {
-            "history_keys": Tensor("INT64", 4),
-            "history_times": Tensor("INT64", 4),
-            "request_time": Tensor("INT64", 1),
-            "user_vector": Tensor("FP32", WIDTH),
-            "user_vector_fresh": Tensor("INT32", 1),
-            "exclude_keys": Tensor("INT64", 0),
-            "allowed_categories": Tensor("BOOL", 3),
-        }
-        self.store, self.scorer = FakeStore(), FakeScorer()
-        self.router = FakeRouter(ServingVersion("recommender", 7, inputs, catalog))
-        self.recommend = Recommend(
-            cast(FeatureStore, self.store),
-            cast(Router, self.router),
-            cast(Scorer, self.scorer),
-            Metrics(),
-            max_batch=64,
-            join=True,
-        )
-
-    def saw(self, user: str, *items: str) -> UserRecord:
-        events = [Event(user, item, EventType.VIEW, n + 1) for n, item in enumerate(items)]
-        self.store.records[user] = with_events(EMPTY_RECORD, events, 2000).record
-        return self.store.records[user]
-
-    async def page(self, user: str, limit: int = 3, timeout_s: float = 5, **fields: Any) -> Page:
-        return await self.recommend.page(PageRequest(user, limit, **fields), timeout_s)
+from gateway.recommend import Degraded, Page
+from tests.unit.gateway.fakes import ANSWERED
+from tests.unit.gateway.request_path import RequestPath
 
 
 @pytest.fixture
-def path(catalog: Catalog) -> Path:
-    return Path(catalog)
+def path(catalog: Catalog) -> RequestPath:
+    return RequestPath(catalog)
 
 
 def ids(page: Page) -> list[str]:
     return [line.item.item_id for line in page.items]
 
 
-async def test_a_user_with_a_history_gets_the_answer_of_the_version_in_service(path: Path) -> None:
+async def test_a_user_with_a_history_gets_the_answer_of_the_version_in_service(path: RequestPath) -> None:
     path.saw("u", "1")
     page = await path.page("u")
     assert (ids(page), page.version, page.degraded) == (["10", "11", "12"], 7, Degraded.NO)
 
 
-async def test_concurrent_requests_share_one_read_and_one_call_of_the_model(path: Path) -> None:
+async def test_concurrent_requests_share_one_read_and_one_call_of_the_model(path: RequestPath) -> None:
     for n in range(8):
         path.saw(f"u{n}", "1")
     path.scorer.gate.clear()
@@ -141,7 +51,7 @@ async def test_concurrent_requests_share_one_read_and_one_call_of_the_model(path
     assert [len(call["history_keys"]) for call in path.scorer.calls] == [1, 7]
 
 
-async def test_what_the_model_gets_is_the_users_history_exclusions_and_filter(path: Path) -> None:
+async def test_what_the_model_gets_is_the_users_history_exclusions_and_filter(path: RequestPath) -> None:
     path.saw("u", "1", "2")
     await path.page("u", categories=("even",), excluded=(item_key("9"),))
     [inputs] = path.scorer.calls
@@ -155,7 +65,7 @@ async def test_what_the_model_gets_is_the_users_history_exclusions_and_filter(pa
     assert path.scorer.calls[1]["allowed_categories"].all()
 
 
-async def test_everything_seen_and_asked_for_is_excluded_however_much_it_is(path: Path) -> None:
+async def test_everything_seen_and_asked_for_is_excluded_however_much_it_is(path: RequestPath) -> None:
     seen = [f"item {n}" for n in range(1000)]
     path.saw("heavy", "1", *seen)
     path.saw("light", "2")
@@ -168,7 +78,7 @@ async def test_everything_seen_and_asked_for_is_excluded_however_much_it_is(path
     assert light.shape == (1, 64)
 
 
-async def test_a_fresh_vector_of_this_version_is_sent_and_none_is_asked_for(path: Path) -> None:
+async def test_a_fresh_vector_of_this_version_is_sent_and_none_is_asked_for(path: RequestPath) -> None:
     record = path.saw("u", "1")
     answer = CachedAnswer(7, record.revision, 1, np.array([3, 4], np.float32), item_keys(["3"]), True)
     path.store.records["u"] = replace(record, answer=answer)
@@ -176,13 +86,13 @@ async def test_a_fresh_vector_of_this_version_is_sent_and_none_is_asked_for(path
     assert path.scorer.calls[0]["user_vector"].tolist() == [[3, 4]]
     assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[1]]
     assert path.scorer.asked[0]["vectors"] is False
-    await path.recommend.close()
+    await path.batches.close()
     assert path.store.answers == {}
 
 
 @pytest.mark.parametrize(("version", "later"), [(6, 0), (7, -1)])
 async def test_a_vector_of_another_version_or_an_older_history_is_not_used(
-    path: Path, version: int, later: int
+    path: RequestPath, version: int, later: int
 ) -> None:
     record = path.saw("u", "1")
     answer = CachedAnswer(
@@ -194,19 +104,19 @@ async def test_a_vector_of_another_version_or_an_older_history_is_not_used(
     assert path.scorer.asked[0]["vectors"] is True
 
 
-async def test_a_new_vector_and_a_plain_page_are_kept_a_filtered_page_is_not(path: Path) -> None:
+async def test_a_new_vector_and_a_plain_page_are_kept_a_filtered_page_is_not(path: RequestPath) -> None:
     record = path.saw("plain", "1")
     path.saw("filtered", "1")
     await path.page("plain")
     await path.page("filtered", categories=("even",))
-    await path.recommend.close()
+    await path.batches.close()
     kept = path.store.answers["plain"]
     assert (kept.version, kept.revision, kept.vector.tolist()) == (7, record.revision, [0.5, 0.5])
     assert len(kept.page_keys) == ANSWERED
     assert len(path.store.answers["filtered"].page_keys) == 0
 
 
-async def test_reasons_are_asked_for_only_if_somebody_wants_them(path: Path) -> None:
+async def test_reasons_are_asked_for_only_if_somebody_wants_them(path: RequestPath) -> None:
     path.saw("u", "1")
     silent, explained = await path.page("u"), await path.page("u", explain=True)
     assert [asked["reasons"] for asked in path.scorer.asked] == [False, True]
@@ -216,7 +126,7 @@ async def test_reasons_are_asked_for_only_if_somebody_wants_them(path: Path) -> 
 
 @pytest.mark.parametrize("history", [(), ("gone", "also gone")])
 async def test_nothing_known_of_a_user_is_a_cold_start_without_a_call_of_the_model(
-    path: Path, history: tuple[str, ...]
+    path: RequestPath, history: tuple[str, ...]
 ) -> None:
     path.saw("u", *history)
     page = await path.page("u")
@@ -225,7 +135,7 @@ async def test_nothing_known_of_a_user_is_a_cold_start_without_a_call_of_the_mod
 
 
 async def test_a_model_that_fails_is_replaced_by_the_last_page_without_what_was_seen_since(
-    path: Path,
+    path: RequestPath,
 ) -> None:
     record = path.saw("u", "21")
     page_keys = item_keys(["20", "21", "22"])
@@ -236,14 +146,14 @@ async def test_a_model_that_fails_is_replaced_by_the_last_page_without_what_was_
     assert (ids(page), page.degraded) == (["20", "22", "0"], Degraded.MODEL_UNAVAILABLE)
 
 
-async def test_no_version_in_service_is_answered_from_the_catalogue_at_hand(path: Path) -> None:
+async def test_no_version_in_service_is_answered_from_the_catalogue_at_hand(path: RequestPath) -> None:
     path.saw("u", "0")
     path.router.serving = None
     page = await path.page("u")
     assert (ids(page), page.degraded, page.version) == (["1", "2", "3"], Degraded.MODEL_UNAVAILABLE, 7)
 
 
-async def test_a_model_that_hangs_is_not_waited_for_beyond_the_time_given(path: Path) -> None:
+async def test_a_model_that_hangs_is_not_waited_for_beyond_the_time_given(path: RequestPath) -> None:
     path.saw("u", "0")
     path.scorer.gate.clear()
     began = time.monotonic()
@@ -251,10 +161,10 @@ async def test_a_model_that_hangs_is_not_waited_for_beyond_the_time_given(path: 
     assert page.degraded is Degraded.MODEL_UNAVAILABLE
     assert time.monotonic() - began < 2
     path.scorer.gate.set()
-    await path.recommend.close()
+    await path.batches.close()
 
 
-async def test_a_defect_of_one_batch_is_answered_with_fallback_pages(path: Path) -> None:
+async def test_a_defect_of_one_batch_is_answered_with_fallback_pages(path: RequestPath) -> None:
     path.saw("u", "0")
     path.scorer.error = KeyError("a defect")
     page = await path.page("u")
@@ -262,7 +172,7 @@ async def test_a_defect_of_one_batch_is_answered_with_fallback_pages(path: Path)
 
 
 async def test_a_category_that_the_version_lost_meanwhile_matches_nothing_and_fails_nobody(
-    path: Path,
+    path: RequestPath,
 ) -> None:
     path.saw("u", "1")
     page = await path.page("u", categories=("gone",))
@@ -270,13 +180,13 @@ async def test_a_category_that_the_version_lost_meanwhile_matches_nothing_and_fa
     assert not path.scorer.calls[0]["allowed_categories"].any()
 
 
-async def test_a_store_that_fails_gives_popular_items_and_says_so(path: Path) -> None:
+async def test_a_store_that_fails_gives_popular_items_and_says_so(path: RequestPath) -> None:
     path.store.fails = True
     page = await path.page("u")
     assert (ids(page), page.degraded) == (["0", "1", "2"], Degraded.STORE_UNAVAILABLE)
 
 
-async def test_stage_times_are_those_of_the_stages(path: Path) -> None:
+async def test_stage_times_are_those_of_the_stages(path: RequestPath) -> None:
     path.saw("u", "1")
     began = time.perf_counter()
     stages = (await path.page("u")).stages
@@ -286,21 +196,21 @@ async def test_stage_times_are_those_of_the_stages(path: Path) -> None:
     assert sum(times) <= whole_ms
 
 
-async def together(path: Path, *requests: tuple[str, float, dict[str, Any]]) -> list[Page]:
+async def together(path: RequestPath, *requests: tuple[str, float, dict[str, Any]]) -> list[Page]:
     """Pages of requests that share one batch: all of them come before the first turn of the event loop."""
     return await asyncio.gather(
         *(path.page(user, timeout_s=timeout_s, **fields) for user, timeout_s, fields in requests)
     )
 
 
-async def test_a_batch_may_take_as_long_as_its_most_patient_caller(path: Path) -> None:
+async def test_a_batch_may_take_as_long_as_its_most_patient_caller(path: RequestPath) -> None:
     path.saw("u", "1")
     await together(path, ("u", 1, {}), ("u", 9, {}), ("u", 2, {}))
     [asked] = path.scorer.asked
     assert 8 < asked["timeout_s"] <= 9
 
 
-async def test_in_a_batch_each_caller_gets_the_reasons_it_asked_for(path: Path) -> None:
+async def test_in_a_batch_each_caller_gets_the_reasons_it_asked_for(path: RequestPath) -> None:
     path.saw("u", "1")
     pages = await together(path, ("u", 5, {}), ("u", 5, {"explain": True}), ("u", 5, {}))
     assert [asked["reasons"] for asked in path.scorer.asked] == [True]
@@ -309,30 +219,30 @@ async def test_in_a_batch_each_caller_gets_the_reasons_it_asked_for(path: Path) 
 
 @pytest.mark.parametrize("plain_first", [True, False])
 async def test_a_filtered_call_does_not_wipe_the_page_of_the_plain_one_beside_it(
-    path: Path, plain_first: bool
+    path: RequestPath, plain_first: bool
 ) -> None:
     path.saw("u", "1")
     both: list[tuple[str, float, dict[str, Any]]] = [("u", 5, {}), ("u", 5, {"categories": ("even",)})]
     await together(path, *(both if plain_first else reversed(both)))
-    await path.recommend.close()
+    await path.batches.close()
     assert len(path.store.answers["u"].page_keys) == ANSWERED
     assert path.store.answers["u"].page_is_current
 
 
-async def test_a_plain_page_is_kept_though_a_filtered_call_came_first(path: Path) -> None:
+async def test_a_plain_page_is_kept_though_a_filtered_call_came_first(path: RequestPath) -> None:
     record = path.saw("u", "1")
     older = CachedAnswer(7, record.revision, 1, np.array([3, 4], np.float32), item_keys(["9"]), False)
     path.store.records["u"] = replace(record, answer=older)
     await path.page("u", categories=("even",))
-    await path.recommend.close()
+    await path.batches.close()
     assert path.store.answers == {}
     await path.page("u")
-    await path.recommend.close()
+    await path.batches.close()
     kept = path.store.answers["u"]
     assert (kept.vector.tolist(), len(kept.page_keys), kept.page_is_current) == ([3, 4], ANSWERED, True)
 
 
-async def test_while_the_disk_hangs_few_answers_wait_for_it_and_pages_still_come(path: Path) -> None:
+async def test_while_the_disk_hangs_few_answers_wait_for_it_and_pages_still_come(path: RequestPath) -> None:
     disk = asyncio.Event()
     begun: list[Mapping[str, CachedAnswer]] = []
 
@@ -346,13 +256,13 @@ async def test_while_the_disk_hangs_few_answers_wait_for_it_and_pages_still_come
         assert (await path.page(f"u{n}")).degraded is Degraded.NO
     assert len(begun) == _MOST_BEING_KEPT
     disk.set()
-    await path.recommend.close()
+    await path.batches.close()
     await path.page("u0")
-    await path.recommend.close()
+    await path.batches.close()
     assert len(begun) == _MOST_BEING_KEPT + 1
 
 
-async def test_a_store_that_hangs_is_not_waited_for_beyond_the_time_given(path: Path) -> None:
+async def test_a_store_that_hangs_is_not_waited_for_beyond_the_time_given(path: RequestPath) -> None:
     async def hang(user_ids: Sequence[str]) -> list[UserRecord]:
         await asyncio.Event().wait()
         return []

@@ -1,218 +1,230 @@
-"""Following which version is ready, against a Triton that speaks gRPC and does as it is told."""
+"""Which version a call goes to, by the rollout record and by what Triton has ready."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
+import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
-from tritonclient.grpc import service_pb2 as triton
-from tritonclient.grpc.service_pb2_grpc import (
-    GRPCInferenceServiceServicer,
-    add_GRPCInferenceServiceServicer_to_server,
-)
 
-from features.catalog import Catalog
+from features.control import Document
 from features.settings import Settings
-from gateway.routing import Router, RoutingError
-from gateway.scorer import triton_channel
+from features.traffic import Traffic, document_name
+from gateway.routing import Choice, Router, RoutingError
+from tests.unit.gateway.fakes import INPUTS, OUTPUTS, FakeControl, FakeTriton
 
-INPUTS = {"history_keys": ("INT64", 4), "exclude_keys": ("INT64", -1)}
-OUTPUTS = ["item_keys", "scores", "reason_keys", "user_vector"]
-
-
-class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generated without types
-    """Metadata of the versions it is told to have ready."""
-
-    def __init__(self) -> None:
-        self.versions: dict[str, tuple[dict[str, tuple[str, int]], list[str]]] = {}
-        self.target = ""
-
-    async def ModelMetadata(
-        self, request: triton.ModelMetadataRequest, context: grpc.aio.ServicerContext[object, object]
-    ) -> triton.ModelMetadataResponse:
-        if not self.versions:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "no version is available")
-        inputs, outputs = self.versions[request.version or max(self.versions)]
-        tensor = triton.ModelMetadataResponse.TensorMetadata
-        return triton.ModelMetadataResponse(
-            name=request.name,
-            versions=list(self.versions),
-            inputs=[tensor(name=n, datatype=kind, shape=[-1, width]) for n, (kind, width) in inputs.items()],
-            outputs=[tensor(name=n, datatype="INT64", shape=[-1, 10]) for n in outputs],
-        )
-
-    async def ModelReady(
-        self, request: triton.ModelReadyRequest, context: object
-    ) -> triton.ModelReadyResponse:
-        return triton.ModelReadyResponse(ready=request.version in self.versions)
+USERS = [f"user {n}" for n in range(300)]
+EXPERIMENT = {"name": "warm-start", "control": 1, "treatment": 2, "percent": 50}
 
 
-@pytest.fixture
-async def fake() -> AsyncIterator[tuple[FakeTriton, grpc.aio.Channel]]:
-    fake = FakeTriton()
-    server = grpc.aio.server()
-    add_GRPCInferenceServiceServicer_to_server(fake, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    channel = triton_channel(f"127.0.0.1:{port}")
-    fake.target = f"127.0.0.1:{port}"
-    yield fake, channel
-    await channel.close()
-    await server.stop(0)
+class Routed:
+    """A router, and what it looks at."""
+
+    def __init__(self, settings: Settings, triton: FakeTriton, channel: grpc.aio.Channel) -> None:
+        self.triton, self.control = triton, FakeControl()
+        self.router = Router(settings, channel, self.control)
+
+    def record(self, revision: int = 1, **fields: Any) -> Traffic:
+        """Writes the record; the one that gateways are to make of it."""
+        fields = {"stable": 1, "salt": "s", "phase": "whatever else is in it"} | fields
+        self.control.documents[document_name("recommender")] = Document(revision, json.dumps(fields).encode())
+        return Traffic.model_validate(fields)
+
+    async def look(self, *ready: int) -> Router:
+        self.triton.has(*ready)
+        await self.router.look()
+        return self.router
+
+    def where(self, user: str = "u", pinned: int | None = None) -> tuple[int | None, str]:
+        version, cohort, _ = self.router.choose(user, pinned)
+        return version and version.version, cohort
+
+    @property
+    def everywhere(self) -> set[tuple[int | None, str]]:
+        return set(map(self.where, USERS))
 
 
 @pytest.fixture
-def settings(tmp_path: Path, catalog: Catalog) -> Settings:
-    """A repository with versions 1 and 2."""
-    repository = tmp_path / "repository"
-    for version in "12":
-        folder = repository / "recommender" / version
-        folder.mkdir(parents=True)
-        shutil.copy(tmp_path / "catalog.lmdb", folder)
-    return Settings(model_repository=repository)
+async def routed(settings: Settings, triton: FakeTriton, channel: grpc.aio.Channel) -> Routed:
+    return Routed(settings, triton, channel)
 
 
-async def test_before_triton_answers_the_newest_published_catalogue_is_at_hand(
-    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel]
+def served(router: Router) -> int | None:
+    return router.serving and router.serving.version
+
+
+async def test_without_a_record_the_highest_ready_version_gets_everything_and_is_followed(
+    routed: Routed,
 ) -> None:
-    router = Router(settings, fake[1])
-    await router.look()
-    assert router.serving is None
-    assert (router.catalog_version, len(router.catalog)) == (2, 30)
+    for ready, serves in (((1,), 1), ((1, 2), 2), ((1,), 1), ((), None)):
+        router = await routed.look(*ready)
+        assert served(router) == serves
+        assert routed.everywhere == {(serves, "stable")}
+    assert (router.catalog_version, router.revision) == (1, 0)
 
 
-async def test_the_highest_ready_version_is_served_and_followed(
-    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel]
+async def test_with_a_record_the_stable_version_gets_everything_that_nobody_else_does(routed: Routed) -> None:
+    routed.record(stable=1, candidate=2, shadow_percent=0)
+    router = await routed.look(1, 2, 3)
+    assert (served(router), router.catalog_version, router.revision) == (1, 1, 1)
+    assert routed.everywhere == {(1, "stable")}
+    assert router.shadowed is None
+
+
+async def test_a_canary_gets_its_users_and_no_others(routed: Routed) -> None:
+    traffic = routed.record(candidate=2, percent=25)
+    await routed.look(1, 2)
+    assert [routed.where(user) for user in USERS] == [traffic.choose(user) for user in USERS]
+    assert routed.everywhere == {(1, "stable"), (2, "canary")}
+
+
+async def test_users_of_a_version_that_is_not_ready_meet_the_stable_one_and_keep_their_cohort(
+    routed: Routed,
 ) -> None:
-    triton_, channel = fake
-    router = Router(settings, channel)
-    triton_.versions = {"1": (INPUTS, OUTPUTS)}
-    await router.look()
-    assert router.serving is not None
-    assert (router.serving.version, router.catalog_version) == (1, 1)
-    assert router.serving.inputs["history_keys"].width == 4
-    triton_.versions["2"] = (INPUTS, OUTPUTS)
-    await router.look()
-    assert (router.serving.version, router.catalog_version) == (2, 2)
-    triton_.versions = {}
-    await router.look()
-    assert router.serving is None
-    assert router.catalog_version == 2
-
-
-async def test_a_version_that_has_gone_is_not_served_any_longer_even_if_the_next_one_does_not_fit(
-    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel]
-) -> None:
-    triton_, channel = fake
-    router = Router(settings, channel)
-    triton_.versions = {"1": (INPUTS, OUTPUTS)}
-    await router.look()
-    triton_.versions = {"2": (INPUTS, OUTPUTS[:2])}
-    await router.look()
-    assert router.serving is None
-    # Made right and loaded again, it is looked at again.
-    triton_.versions = {}
-    await router.look()
-    triton_.versions = {"2": (INPUTS, OUTPUTS)}
-    await router.look()
-    assert router.serving is not None
-    assert router.serving.version == 2
-
-
-async def test_a_refused_version_that_goes_and_comes_back_made_right_is_served(
-    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel]
-) -> None:
-    triton_, channel = fake
-    router = Router(settings, channel)
-    for versions, served in (
-        ({"1": (INPUTS, OUTPUTS), "2": (INPUTS, OUTPUTS[:2])}, None),
-        ({"1": (INPUTS, OUTPUTS)}, 1),
-        ({"1": (INPUTS, OUTPUTS), "2": (INPUTS, OUTPUTS)}, 2),
-    ):
-        triton_.versions = versions
-        await router.look()
-        assert (router.serving and router.serving.version) == served
-
-
-async def test_triton_is_reached_past_a_proxy_that_is_set_for_the_way_out(
-    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.delenv("no_proxy", raising=False)
-    fake[0].versions = {"1": (INPUTS, OUTPUTS)}
-    channel = triton_channel(fake[0].target)
-    router = Router(settings, channel)
-    await router.look()
-    assert router.serving is not None
-    await channel.close()
-
-
-async def test_a_restarted_triton_is_found_again(
-    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel]
-) -> None:
-    triton_, channel = fake
-    router = Router(settings, channel)
-    triton_.versions = {"1": (INPUTS, OUTPUTS)}
-    await router.look()
-    router.lost("told so")
-    assert router.serving is None
-    await router.look()
-    assert router.serving is not None
+    routed.record(candidate=2, percent=50)
+    await routed.look(1)
+    assert routed.everywhere == {(1, "stable"), (1, "canary")}
+    [meant] = {routed.router.choose(user).meant for user in USERS if routed.where(user)[1] == "canary"}
+    assert meant == 2
+    routed.record(2, experiment=EXPERIMENT)
+    await routed.look(1)
+    assert routed.everywhere == {(1, "warm-start/control"), (1, "warm-start/treatment")}
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "sentence"),
-    [
-        (
-            INPUTS | {"mood": ("INT64", 1)},
-            OUTPUTS,
-            "it wants an input 'mood', which this gateway cannot fill",
-        ),
-        (INPUTS | {"history_keys": ("FP32", 4)}, OUTPUTS, "input 'history_keys' must be INT64, not FP32"),
-        (
-            INPUTS | {"history_keys": ("INT64", -1)},
-            OUTPUTS,
-            "tensor 'history_keys' must have the shape [-1, N]",
-        ),
-        (
-            INPUTS | {"exclude_keys": ("INT64", 8)},
-            OUTPUTS,
-            "tensor 'exclude_keys' must have the shape [-1, -1]",
-        ),
-        (INPUTS, OUTPUTS[:2], "it lacks the output 'reason_keys'"),
-    ],
+    "trial", [{"candidate": 3, "percent": 1}, {"experiment": EXPERIMENT | {"treatment": 3}}]
 )
-async def test_a_version_that_does_not_fit_is_refused_with_the_reason_and_an_older_one_served(
-    settings: Settings,
-    fake: tuple[FakeTriton, grpc.aio.Channel],
-    caplog: pytest.LogCaptureFixture,
-    inputs: dict[str, tuple[str, int]],
-    outputs: list[str],
-    sentence: str,
+async def test_what_is_on_trial_does_not_get_everything_because_the_stable_version_is_not_ready(
+    routed: Routed, trial: dict[str, Any]
 ) -> None:
-    triton_, channel = fake
-    router = Router(settings, channel)
-    triton_.versions = {"1": (INPUTS, OUTPUTS), "2": (inputs, outputs)}
-    await router.look()
-    await router.look()
-    assert router.serving is not None
-    assert router.serving.version == 1
-    assert f"version 2 is not served: {sentence}" in caplog.text
+    routed.record(**trial)
+    router = await routed.look(2, 3)
+    assert served(router) == 2
+    router = await routed.look(3)
+    assert served(router) is None
+    assert routed.everywhere <= {
+        (None, "stable"),
+        (3, "canary"),
+        (None, "warm-start/control"),
+        (3, "warm-start/treatment"),
+    }
 
 
-async def test_a_folder_whose_name_is_no_number_is_no_version(
-    settings: Settings, fake: tuple[FakeTriton, grpc.aio.Channel]
+async def test_an_experiment_splits_users_between_its_arms(routed: Routed) -> None:
+    traffic = routed.record(candidate=2, experiment=EXPERIMENT)
+    await routed.look(1, 2)
+    assert [routed.where(user) for user in USERS] == [traffic.choose(user) for user in USERS]
+    assert routed.everywhere == {(1, "warm-start/control"), (2, "warm-start/treatment")}
+
+
+async def test_an_operators_pin_is_heard_whatever_the_record_says(routed: Routed) -> None:
+    routed.record(candidate=2, percent=50)
+    await routed.look(1, 3)
+    assert {routed.where(user, 3) for user in USERS} == {(3, "pinned")}
+    assert routed.router.choose("u", 2) == Choice(None, "pinned", 2)
+
+
+async def test_a_changed_record_is_obeyed_at_the_next_look(routed: Routed) -> None:
+    for revision, stable in enumerate((1, 2, 1), 1):
+        routed.record(revision, stable=stable)
+        router = await routed.look(1, 2)
+        assert (served(router), router.revision) == (stable, revision)
+
+
+@pytest.mark.parametrize("bad", [b"no JSON", b"{}", b'{"stable": 0, "salt": ""}'])
+async def test_a_record_that_cannot_be_read_leaves_the_one_before_in_force_and_is_said_once(
+    routed: Routed, caplog: pytest.LogCaptureFixture, bad: bytes
 ) -> None:
-    repository = settings.model_repository / "recommender"
-    shutil.copytree(repository / "2", repository / "3.bak")
-    assert Router(settings, fake[1]).catalog_version == 2
+    routed.record(stable=1)
+    await routed.look(1, 2)
+    routed.control.documents[document_name("recommender")] = Document(2, bad)
+    for _ in range(3):
+        router = await routed.look(1, 2)
+    assert (served(router), router.revision) == (1, 1)
+    assert caplog.text.count("the rollout record is not read, and stays as it was") == 1
+    routed.record(3, stable=2)
+    assert served(await routed.look(1, 2)) == 2
 
 
-async def test_an_empty_repository_is_said_with_what_to_do(
-    tmp_path: Path, fake: tuple[FakeTriton, grpc.aio.Channel]
+async def test_a_store_that_fails_leaves_the_record_in_force(routed: Routed) -> None:
+    routed.record(stable=1)
+    await routed.look(1, 2)
+    routed.control.fails = True
+    router = await routed.look(1, 2)
+    assert (served(router), router.revision) == (1, 1)
+
+
+async def test_the_candidate_is_shadowed_while_the_record_says_so_and_it_is_ready(routed: Routed) -> None:
+    routed.record(candidate=2, shadow_percent=10)
+    router = await routed.look(1)
+    assert router.shadowed is None
+    await routed.look(1, 2)
+    assert router.shadowed == (router.ready[2], 10)
+    routed.record(2, candidate=2)
+    await routed.look(1, 2)
+    assert router.shadowed is None
+
+
+async def test_a_version_that_a_call_found_gone_is_replaced_at_once_and_may_come_back(routed: Routed) -> None:
+    routed.record(stable=2)
+    router = await routed.look(1, 2)
+    stable = router.ready[2]
+    router.gone(stable, "told so")
+    assert routed.everywhere == {(1, "stable")}
+    await routed.look(1, 2)
+    assert routed.everywhere == {(2, "stable")}
+    router.gone(stable, "a late word on the one before")
+    assert routed.everywhere == {(2, "stable")}
+
+
+async def test_before_triton_answers_the_catalogue_is_that_of_the_stable_version_or_the_newest(
+    routed: Routed,
 ) -> None:
+    router = await routed.look()
+    assert (served(router), router.catalog_version, len(router.catalog)) == (None, 3, 30)
+    routed.record(stable=2)
+    await routed.look()
+    assert (served(router), router.catalog_version) == (None, 2)
+
+
+async def test_a_newest_version_whose_catalogue_cannot_be_read_keeps_no_gateway_from_starting(
+    settings: Settings, channel: grpc.aio.Channel
+) -> None:
+    (settings.model_repository / "recommender" / "3" / "catalog.lmdb").write_bytes(b"broken")
+    assert Router(settings, channel, FakeControl()).catalog_version == 2
+
+
+async def test_items_of_every_version_that_can_be_called_are_known(routed: Routed) -> None:
+    router = await routed.look(1, 2)
+    assert list(router.catalogs) == [router.ready[2].catalog, router.ready[1].catalog]
+
+
+async def test_a_refused_version_is_served_by_an_older_one_and_said(routed: Routed) -> None:
+    routed.triton.versions = {"1": (INPUTS, OUTPUTS), "2": (INPUTS, OUTPUTS[:2])}
+    await routed.router.look()
+    assert served(routed.router) == 1
+    assert routed.router.refused == {2: "it lacks the output 'reason_keys'"}
+
+
+async def test_a_record_is_obeyed_while_triton_hangs(routed: Routed, monkeypatch: pytest.MonkeyPatch) -> None:
+    await routed.look(1, 2)
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(routed.router, "look_at_triton", hang)
+    looking = asyncio.create_task(routed.router.look_for_good())
+    routed.record(stable=1)
+    async with asyncio.timeout(60):
+        while served(routed.router) != 1:
+            await asyncio.sleep(0.01)
+    looking.cancel()
+    await asyncio.wait([looking])
+
+
+async def test_an_empty_repository_is_said_with_what_to_do(tmp_path: Path, channel: grpc.aio.Channel) -> None:
     with pytest.raises(RoutingError, match=r"no published version; run make publish"):
-        Router(Settings(model_repository=tmp_path), fake[1])
+        Router(Settings(model_repository=tmp_path), channel, FakeControl())

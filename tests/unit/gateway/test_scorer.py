@@ -15,9 +15,10 @@ from tritonclient.grpc.service_pb2_grpc import (
 )
 
 from features.catalog import Catalog
-from gateway.errors import ModelUnavailable
-from gateway.routing import ServingVersion, Tensor
+from gateway.errors import ModelUnavailable, VersionGone
+from gateway.fit import Tensor
 from gateway.scorer import Scorer, Scores, triton_channel
+from gateway.versions import ServingVersion
 
 KEYS = np.array([[11, 12, 0], [13, 0, 0]], np.int64)
 SCORES = np.array([[0.5, 0.25, 0], [2, 0, 0]], np.float32)
@@ -32,6 +33,7 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generat
         self.scores = SCORES
         self.refuses: tuple[grpc.StatusCode, str] | None = None
         self.hangs = False
+        self.left_out = ""
 
     async def ModelInfer(
         self, request: triton.ModelInferRequest, context: grpc.aio.ServicerContext[object, object]
@@ -44,6 +46,8 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generat
         arrays = {"item_keys": KEYS, "scores": self.scores, "reason_keys": KEYS, "user_vector": VECTORS}
         response = triton.ModelInferResponse(model_name=request.model_name)
         for output in reversed(request.outputs):  # the order is Triton's own business
+            if output.name == self.left_out:
+                continue
             array = arrays[output.name]
             kind = "INT64" if array.dtype == np.int64 else "FP32"
             response.outputs.add(name=output.name, datatype=kind, shape=array.shape)
@@ -108,10 +112,33 @@ async def test_scores_that_are_not_finite_are_no_answer(
         await score(scorer, catalog)
 
 
-async def test_what_triton_refuses_says_why(fake: tuple[FakeTriton, Scorer], catalog: Catalog) -> None:
+@pytest.mark.parametrize(
+    ("code", "words", "gone"),
+    [
+        ("UNAVAILABLE", "Request for unknown model: 'm' version 7 is not at ready state", True),
+        ("NOT_FOUND", "Request for unknown model: 'm' has no available versions", True),
+        ("UNAVAILABLE", "Exceeds maximum queue size", False),
+        ("UNAVAILABLE", "failed to connect to all addresses", False),
+        ("INVALID_ARGUMENT", "unknown model of input", False),
+    ],
+)
+async def test_what_triton_refuses_says_why_and_whether_the_version_has_gone(
+    fake: tuple[FakeTriton, Scorer], catalog: Catalog, code: str, words: str, gone: bool
+) -> None:
     triton_, scorer = fake
-    triton_.refuses = (grpc.StatusCode.UNAVAILABLE, "no such version")
-    with pytest.raises(ModelUnavailable, match="UNAVAILABLE: no such version"):
+    triton_.refuses = (grpc.StatusCode[code], words)
+    with pytest.raises(ModelUnavailable, match=f"{code}: {words}") as caught:
+        await score(scorer, catalog)
+    assert isinstance(caught.value, VersionGone) is gone
+
+
+@pytest.mark.parametrize("left_out", ["item_keys", "scores"])
+async def test_an_answer_that_lacks_something_is_none(
+    fake: tuple[FakeTriton, Scorer], catalog: Catalog, left_out: str
+) -> None:
+    triton_, scorer = fake
+    triton_.left_out = left_out
+    with pytest.raises(ModelUnavailable, match="version 7 answered what is no answer"):
         await score(scorer, catalog)
 
 

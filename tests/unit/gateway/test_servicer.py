@@ -11,7 +11,8 @@ import pytest
 
 from client.riptide.v1 import recommender_pb2 as pb
 from features.store import StoreUnavailable
-from gateway.errors import NotFound
+from gateway.errors import InvalidRequest, NotAnOperator, NotFound, NotLoaded
+from gateway.methods import Answer, Call
 from gateway.metrics import Metrics
 from gateway.servicer import Recommender
 
@@ -46,27 +47,17 @@ class Handler:
         self.ids: list[str] = []
         self._error = error
 
-    async def __call__(self, request: Any, request_id: str, remaining_s: float) -> bytes:
-        self.remaining_s.append(remaining_s)
-        self.ids.append(request_id)
+    async def __call__(self, request: Any, call: Call) -> Answer:
+        self.remaining_s.append(call.remaining_s)
+        self.ids.append(call.request_id)
         if self._error is not None:
             raise self._error
-        return b"answer"
+        return Answer(b"answer", {"version": 4, "cohort": "canary"})
 
 
 @pytest.fixture
 def recommender() -> Recommender:
-    nothing = cast(Any, None)
-    return Recommender(
-        nothing,
-        nothing,
-        nothing,
-        Metrics(),
-        max_in_flight=2,
-        default_deadline_s=1.5,
-        model_timeout_s=0.5,
-        access_log=True,
-    )
+    return Recommender(cast(Any, None), Metrics(), max_in_flight=2, default_deadline_s=1.5, access_log=True)
 
 
 async def answer(
@@ -124,6 +115,9 @@ async def test_a_bad_request_id_is_neither_sent_back_nor_logged(
     ("error", "code", "sentence"),
     [
         (NotFound("user_id: nothing"), grpc.StatusCode.NOT_FOUND, "user_id: nothing"),
+        (NotAnOperator("token: wrong"), grpc.StatusCode.UNAUTHENTICATED, "token: wrong"),
+        (NotLoaded("version 9 is not"), grpc.StatusCode.FAILED_PRECONDITION, "version 9 is not"),
+        (InvalidRequest("limit", "must be"), grpc.StatusCode.INVALID_ARGUMENT, "limit: must be"),
         (
             StoreUnavailable("MDB_PANIC"),
             grpc.StatusCode.UNAVAILABLE,
@@ -170,9 +164,9 @@ async def test_a_call_too_many_is_refused_and_counted_and_the_next_one_taken(
     monkeypatch.setattr(recommender._metrics, "answered", lambda method, code, _: counted.append(code))
     gate = asyncio.Event()
 
-    async def wait(request: Any, request_id: str, remaining_s: float) -> bytes:
+    async def wait(request: Any, call: Call) -> Answer:
         await gate.wait()
-        return b"answer"
+        return Answer(b"answer")
 
     async def call(context: FakeContext) -> bytes:
         return await recommender._answer("Recommend", wait, pb.RecommendRequest(), cast(Any, context))
@@ -214,5 +208,7 @@ async def test_with_the_access_log_on_a_call_is_logged_without_its_user(
     with caplog.at_level(logging.INFO):
         await answer(recommender, Handler(), FakeContext(1))
     [record] = caplog.records
-    assert (vars(record)["method"], vars(record)["code"]) == ("Recommend", "OK")
+    fields = vars(record)
+    assert (fields["method"], fields["code"]) == ("Recommend", "OK")
+    assert (fields["version"], fields["cohort"]) == (4, "canary")
     assert "alice" not in str(vars(record))

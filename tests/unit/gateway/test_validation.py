@@ -139,20 +139,35 @@ def event(**changed: object) -> pb.Event:
 
 
 def test_a_good_event_passes_whole(catalog: Catalog) -> None:
-    [checked] = check_events([event(weight=4.5)], catalog)
+    [checked] = check_events([event(weight=4.5)], [catalog])
     assert (checked.user_id, checked.item_id, checked.type, checked.time, checked.weight) == (
         "u", "3", EventType.CLICK, NOW - 5, 4.5,
     )  # fmt: skip
 
 
 def test_an_event_without_time_and_weight_happens_now_with_weight_one(catalog: Catalog) -> None:
-    [checked] = check_events([event(time=0)], catalog)
+    [checked] = check_events([event(time=0)], [catalog])
     assert NOW <= checked.time <= time.time()
     assert checked.weight == 1
 
 
+def test_an_item_that_only_one_of_the_serving_versions_has_is_taken(catalog: Catalog, tmp_path: Path) -> None:
+    write_catalog(
+        tmp_path / "new.lmdb",
+        items=[CatalogItem("new", "New", ())],
+        categories=[],
+        popular=item_keys(["new"]),
+        neighbour_keys=np.zeros((1, 1), np.int64),
+        neighbour_scores=np.zeros((1, 1), np.float32),
+    )
+    new = Catalog(tmp_path / "new.lmdb")
+    events = [event(item_id="new"), event()]
+    assert [checked.item_id for checked in check_events(events, [catalog, new])] == ["new", "3"]
+    new.close()
+
+
 def test_a_weight_of_zero_is_zero(catalog: Catalog) -> None:
-    assert check_events([event(weight=0)], catalog)[0].weight == 0
+    assert check_events([event(weight=0)], [catalog])[0].weight == 0
 
 
 @pytest.mark.parametrize(
@@ -176,10 +191,10 @@ def test_a_bad_event_is_refused_by_index_and_field(
     catalog: Catalog, changed: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=rf"^events\[1\]\.{sentence}"):
-        check_events([event(), event(**changed)], catalog)
+        check_events([event(), event(**changed)], [catalog])
 
 
 @pytest.mark.parametrize("count", [0, 1001])
 def test_no_events_and_too_many_are_refused(catalog: Catalog, count: int) -> None:
     with pytest.raises(InvalidRequest, match=f"^events: must have 1 to 1000 entries, not {count}$"):
-        check_events([event()] * count, catalog)
+        check_events([event()] * count, [catalog])

@@ -15,7 +15,12 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from client.riptide.v1 import recommender_pb2 as pb
+from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
 from features.catalog import Catalog
+from features.figures import decode
+from features.lmdb_store import LmdbStore
+from features.operator_token import operator_token
 from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[3]
@@ -69,3 +74,30 @@ def test_who_watches_the_health_keeps_no_other_call_out_and_holds_up_no_draining
         _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert "Traceback" not in said
+
+
+async def test_a_worker_hears_operators_only_and_leaves_a_report_of_what_it_has_seen(
+    worker: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    process, target = worker
+    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        recommend = RecommenderStub(channel).Recommend
+        request = pb.RecommendRequest(user_id="u", limit=5)
+        answer = recommend(request, timeout=60, wait_for_ready=True)
+        assert (answer.cohort, answer.model.version, len(answer.items)) == ("stable", 1, 5)
+        for token, code in (
+            ("a guess", grpc.StatusCode.UNAUTHENTICATED),
+            (operator_token(tmp_path / "var"), grpc.StatusCode.FAILED_PRECONDITION),
+        ):
+            pin = (("riptide-version", "1"), ("riptide-operator-token", token))
+            with pytest.raises(grpc.RpcError) as caught:
+                recommend(request, metadata=pin, timeout=60)
+            assert caught.value.code() is code
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    store = LmdbStore(tmp_path / "var" / "store", history_cap=10, map_bytes=1 << 30)
+    [value] = (await store.control.reports()).values()
+    await store.close()
+    report = decode(value)
+    assert (report.revision, report.ready, report.versions) == (0, frozenset(), {})

@@ -1,0 +1,86 @@
+"""Keeping what the model answered with the user's record, off the request path."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from features.record import CachedAnswer
+from features.store import FeatureStore, StoreError
+from gateway.model_inputs import Row
+from gateway.page import PageRequest
+from gateway.scorer import Scores
+
+_NO_PAGE = np.empty(0, np.int64)
+_MOST_BEING_KEPT = 16
+"""Batches whose answers may wait for the disk at once: some commits' worth. What comes while so many wait is
+not kept. While a disk hangs, all the batches of that time would else pile up in memory."""
+
+log = logging.getLogger("riptide.gateway.answers")
+
+
+class Answers:
+    """Writes answers to the store. Each may be lost: they are a cache."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._store = store
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def keep(self, answers: Mapping[str, CachedAnswer]) -> None:
+        """Begins to write them, user id → answer."""
+        if not answers or len(self._writing) >= _MOST_BEING_KEPT:
+            return
+        task = asyncio.get_running_loop().create_task(self._put(answers))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def close(self) -> None:
+        """Finishes what was begun."""
+        while self._writing:
+            await asyncio.wait(self._writing)
+
+    async def _put(self, answers: Mapping[str, CachedAnswer]) -> None:
+        try:
+            await self._store.put_answers(answers)
+        except StoreError as error:
+            log.warning("answers were not cached: %s", error)
+
+
+def answers_to_keep(
+    version: int, asked: Sequence[tuple[int, PageRequest]], rows: Sequence[Row], scores: Scores
+) -> dict[str, CachedAnswer]:
+    """The answers worth keeping: new vectors, and the page of a user whose kept one is not current.
+
+    Args:
+        version: the version that answered.
+        asked: the requests that may be kept, each with its place in the batch.
+        rows: the whole batch, as it was sent.
+        scores: its answer.
+    """
+    now = int(time.time())
+    answers: dict[str, CachedAnswer] = {}
+    for index, request in asked:
+        known = rows[index].answer
+        if known is not None and (known.page_is_current or not request.plain):
+            continue
+        if known is None:
+            assert scores.user_vector is not None, "asked for whenever a row is stale"
+            vector = scores.user_vector[index]
+        else:
+            vector = known.vector
+        page = scores.item_keys[index] if request.plain else _NO_PAGE
+        # Of a user's several requests in a batch, one with a page counts.
+        if request.user_id not in answers or request.plain:
+            answers[request.user_id] = CachedAnswer(
+                version,
+                rows[index].record.revision,
+                now,
+                vector,
+                page[page != 0],
+                page_is_current=request.plain,
+            )
+    return answers

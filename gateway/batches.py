@@ -1,0 +1,181 @@
+"""Requests on their way to the model, a batch at a time: one read of the store, one call of Triton."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.record import UserRecord
+from features.store import FeatureStore, StoreUnavailable
+from features.traffic import PINNED, STABLE
+from gateway.answers import Answers, answers_to_keep
+from gateway.coalescer import Coalescer, Waiting
+from gateway.errors import VersionGone
+from gateway.figures import Figures
+from gateway.metrics import Metrics
+from gateway.model_inputs import Row, knows_any, model_inputs
+from gateway.page import PageRequest
+from gateway.routing import Router
+from gateway.scorer import Scorer
+from gateway.shadow import Shadow
+from gateway.versions import ServingVersion
+
+
+@dataclass(slots=True)
+class Stages:
+    """Milliseconds of each stage of one request."""
+
+    queue: float = 0.0
+    features: float = 0.0
+    model: float = 0.0
+    page: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request for one version."""
+
+    request: PageRequest
+    cohort: str
+    submitted: float
+    """On the clock of `time.perf_counter`, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The model's answer to one request; `keys` is None if nothing known to the version is in the history."""
+
+    version: ServingVersion
+    record: UserRecord
+    stages: Stages
+    keys: NDArray[np.int64] | None = None
+    scores: NDArray[np.float32] | None = None
+    reason_keys: NDArray[np.int64] | None = None
+
+
+@dataclass(eq=False)
+class Batches:
+    """The batches of one worker. Each version has its own coalescer: a slow one holds up no other's calls."""
+
+    store: FeatureStore
+    router: Router
+    scorer: Scorer
+    metrics: Metrics
+    figures: Figures
+    answers: Answers
+    shadow: Shadow
+    max_batch: int
+    join: bool
+    _lanes: dict[int, Coalescer[Asked, Scored]] = field(default_factory=dict)
+
+    def of(self, version: int) -> Coalescer[Asked, Scored]:
+        """Where requests for a version are submitted.
+
+        `submit` raises `VersionGone` if the version is not ready, `ModelUnavailable` if it does not answer in
+        time, `StoreUnavailable` if the store does not.
+        """
+        lane = self._lanes.get(version)
+        if lane is None:
+            # By number, not by version: a lane that nobody uses any more must keep no catalogue open.
+            self._lanes = {
+                number: lane
+                for number, lane in self._lanes.items()
+                if number in self.router.ready or not lane.idle
+            }
+            lane = self._lanes[version] = Coalescer(
+                partial(self._answer, version), max_batch=self.max_batch, join=self.join
+            )
+        return lane
+
+    async def read(self, user_ids: Sequence[str], timeout_s: float) -> list[UserRecord]:
+        """The records of users.
+
+        Raises:
+            StoreUnavailable: the store does not answer, or not in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.store.read(user_ids)
+        except TimeoutError as error:
+            raise StoreUnavailable("no answer within the time left") from error
+
+    async def close(self) -> None:
+        """Finishes what is in flight, caches included."""
+        for lane in list(self._lanes.values()):
+            await lane.close()
+        await self.shadow.close()
+        await self.answers.close()
+
+    async def _answer(self, number: int, batch: Sequence[Waiting[Asked, Scored]]) -> None:
+        version = self.router.ready.get(number)
+        if version is None:
+            raise VersionGone(f"version {number} is no longer ready in Triton")
+        began = time.perf_counter()
+        left_s = max(entry.deadline for entry in batch) - asyncio.get_running_loop().time()
+        records = await self.read([entry.asked.request.user_id for entry in batch], left_s)
+        features_ms = _ms_since(began)
+
+        known: list[tuple[Waiting[Asked, Scored], Row, Stages]] = []
+        for entry, record in zip(batch, records, strict=True):
+            stages = Stages(queue=(began - entry.asked.submitted) * 1000, features=features_ms)
+            if knows_any(version.catalog, record):
+                known.append((entry, _row(entry.asked.request, record, version), stages))
+            elif not entry.answer.done():
+                entry.answer.set_result(Scored(version, record, stages))
+        if not known:
+            return
+
+        entries, rows, all_stages = zip(*known, strict=True)
+        stale = any(row.answer is None for row in rows)
+        began = time.perf_counter()
+        try:
+            scores = await self.scorer.score(
+                version,
+                model_inputs(version, rows),
+                reasons=any(entry.asked.request.explain for entry in entries),
+                vectors=stale,
+                timeout_s=max(entry.deadline for entry in entries) - asyncio.get_running_loop().time(),
+            )
+        except VersionGone as error:
+            self.router.gone(version, str(error))
+            raise
+        model_ms = _ms_since(began)
+        self.metrics.batch(number, rows, features_ms, model_ms)
+        self.figures.batch(number, len(rows), model_ms, encoded=stale)
+        for index, (entry, row, stages) in enumerate(zip(entries, rows, all_stages, strict=True)):
+            stages.model = model_ms
+            if not entry.answer.done():
+                reasons = scores.reason_keys
+                entry.answer.set_result(
+                    Scored(
+                        version,
+                        row.record,
+                        stages,
+                        scores.item_keys[index],
+                        scores.scores[index],
+                        reasons[index] if reasons is not None and entry.asked.request.explain else None,
+                    )
+                )
+        # What an operator looks at leaves no trace in the user's record.
+        asked = [(i, e.asked.request) for i, e in enumerate(entries) if e.asked.cohort != PINNED]
+        self.answers.keep(answers_to_keep(number, asked, rows, scores))
+        if self.router.shadowed is not None and version is self.router.serving:
+            live = [index for index, entry in enumerate(entries) if entry.asked.cohort == STABLE]
+            self.shadow.offer(live, rows, scores, crowded=self.of(number).backlog >= self.max_batch)
+
+
+def _row(request: PageRequest, record: UserRecord, version: ServingVersion) -> Row:
+    answer = record.fresh_answer
+    if answer is not None and answer.version != version.version:
+        answer = None
+    return Row(record, answer, request.categories, request.excluded, request.include_seen)
+
+
+def _ms_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000

@@ -1,0 +1,104 @@
+"""What this worker counts of each version, for whoever runs a rollout.
+
+As in `metrics`, a figure is appended to a list on the request path, nothing more, and `flush` counts what has
+gathered: numpy per call is too slow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from features.figures import Histogram, VersionFigures
+
+_MOST_VERSIONS = 16
+
+
+@dataclass(slots=True)
+class _Counted:
+    """The figures of one version, and the milliseconds that are not in their histograms yet."""
+
+    figures: VersionFigures = field(default_factory=VersionFigures)
+    latency: list[float] = field(default_factory=list)
+    model_cached: list[float] = field(default_factory=list)
+    model_encoded: list[float] = field(default_factory=list)
+    shadow_model: list[float] = field(default_factory=list)
+
+    def flush(self) -> bool:
+        """Whether there was anything."""
+        any_gathered = False
+        for name in ("latency", "model_cached", "model_encoded", "shadow_model"):
+            gathered: list[float] = getattr(self, name)
+            if gathered:
+                histogram: Histogram = getattr(self.figures, name)
+                histogram.add(gathered)
+                gathered.clear()
+                any_gathered = True
+        return any_gathered
+
+
+class Figures:
+    """Counts since the worker began. Of the versions used last, so that many rollouts do not pile up."""
+
+    def __init__(self) -> None:
+        self._versions: dict[int, _Counted] = {}  # the one used last comes last, as of the last flush
+
+    def answered(self, version: int, latency_ms: float) -> None:
+        """Counts a call that the version answered."""
+        counted = self._of(version)
+        counted.figures.calls += 1
+        counted.latency.append(latency_ms)
+
+    def failed(self, version: int) -> None:
+        """Counts a call that the version failed, whoever answers it then."""
+        figures = self._of(version).figures
+        figures.calls += 1
+        figures.errors += 1
+
+    def degraded(self, version: int) -> None:
+        """Counts one of the failed calls whose caller gets a fallback page."""
+        self._of(version).figures.degraded += 1
+
+    def batch(self, version: int, rows: int, model_ms: float, *, encoded: bool) -> None:
+        """Counts what Triton took for each call of a batch. `encoded`: a vector of it had to be."""
+        counted = self._of(version)
+        (counted.model_encoded if encoded else counted.model_cached).extend([model_ms] * rows)
+
+    def shadow_dropped(self, version: int, rows: int) -> None:
+        """Counts requests for which there was no room."""
+        self._of(version).figures.shadow_dropped += rows
+
+    def shadow_failed(self, version: int, rows: int) -> None:
+        """Counts requests that the version failed unseen."""
+        figures = self._of(version).figures
+        figures.shadow_calls += rows
+        figures.shadow_errors += rows
+
+    def shadow_answered(self, version: int, rows: int, model_ms: float) -> None:
+        """Counts requests that the version answered unseen, in one call of Triton."""
+        counted = self._of(version)
+        counted.figures.shadow_calls += rows
+        counted.shadow_model.extend([model_ms] * rows)
+
+    def compared(self, version: int, *, overlap: float, own_score: float, live_score: float) -> None:
+        """Counts one unseen answer beside the live one; see `features.figures.VersionFigures`."""
+        figures = self._of(version).figures
+        figures.pairs += 1
+        figures.overlap_sum += overlap
+        figures.own_scores += own_score
+        figures.live_scores += live_score
+        figures.live_squares += live_score * live_score
+
+    def flush(self) -> dict[int, VersionFigures]:
+        """The figures of each version, with all that was counted until now."""
+        for version, counted in list(self._versions.items()):
+            if counted.flush():
+                self._versions[version] = self._versions.pop(version)
+        return {version: counted.figures for version, counted in self._versions.items()}
+
+    def _of(self, version: int) -> _Counted:
+        counted = self._versions.get(version)
+        if counted is None:
+            while len(self._versions) >= _MOST_VERSIONS:
+                del self._versions[next(iter(self._versions))]
+            counted = self._versions[version] = _Counted()
+        return counted

@@ -1,0 +1,58 @@
+"""The request path of a worker, put together from fakes."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from features.catalog import Catalog
+from features.figures import VersionFigures
+from features.store import FeatureStore
+from gateway.answers import Answers
+from gateway.batches import Batches
+from gateway.exposures import Exposures
+from gateway.figures import Figures
+from gateway.metrics import Metrics
+from gateway.page import PageRequest
+from gateway.recommend import Page, Recommend
+from gateway.routing import Router
+from gateway.scorer import Scorer
+from gateway.shadow import Shadow
+from tests.unit.gateway.fakes import FakeRouter, FakeScorer, FakeStore, serving_version
+
+
+class RequestPath:
+    """A request path of fakes, with the versions 7 (stable) and 8."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.store, self.scorer = FakeStore(), FakeScorer()
+        self.router = FakeRouter(serving_version(7, catalog), serving_version(8, catalog))
+        self.figures, self.exposures = Figures(), Exposures(self.store.control)
+        router, store, scorer = (
+            cast(Router, self.router),
+            cast(FeatureStore, self.store),
+            cast(Scorer, self.scorer),
+        )
+        self.shadow = Shadow(router, scorer, self.figures, timeout_s=5)
+        self.batches = Batches(
+            store,
+            router,
+            scorer,
+            Metrics(),
+            self.figures,
+            Answers(store),
+            self.shadow,
+            max_batch=64,
+            join=True,
+        )
+        self.recommend = Recommend(router, self.batches, self.figures, self.exposures)
+        self.saw = self.store.saw
+
+    async def page(
+        self, user: str, limit: int = 3, timeout_s: float = 5, pinned: int | None = None, **fields: Any
+    ) -> Page:
+        return await self.recommend.page(PageRequest(user, limit, **fields), timeout_s, pinned)
+
+    def counted(self, version: int) -> tuple[int, int, int]:
+        """Calls, errors and degraded ones of a version."""
+        figures = self.figures.flush().get(version, VersionFigures())
+        return figures.calls, figures.errors, figures.degraded

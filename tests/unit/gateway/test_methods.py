@@ -1,0 +1,110 @@
+"""What the methods answer beside what the request path does; the calls themselves are tested end to end."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from client.riptide.v1 import recommender_pb2 as pb
+from features.catalog import Catalog
+from features.control import Exposure
+from features.operator_token import operator_token
+from features.store import FeatureStore
+from gateway.errors import ModelUnavailable, NotFound, NotLoaded
+from gateway.methods import Answer, Call, Methods
+from gateway.metrics import Metrics
+from gateway.pin import Pins
+from gateway.routing import Router
+from tests.unit.gateway.request_path import RequestPath
+
+
+class FakeContext:
+    """A call with this metadata."""
+
+    def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._metadata = metadata
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return self._metadata
+
+
+class Service:
+    """The methods, over a request path of fakes."""
+
+    def __init__(self, catalog: Catalog, state_dir: Path) -> None:
+        self.path = RequestPath(catalog)
+        self.store = self.path.store
+        self.token = operator_token(state_dir)
+        router = cast(Router, self.path.router)
+        self.methods = Methods(
+            router,
+            cast(FeatureStore, self.store),
+            self.path.recommend,
+            self.path.exposures,
+            Pins(router, state_dir),
+            Metrics(),
+            5.0,
+        )
+
+    def call(self, *metadata: tuple[str, str]) -> Call:
+        return Call("r1", 5.0, cast(Any, FakeContext(metadata)))
+
+    async def recommend(self, user: str, *metadata: tuple[str, str]) -> tuple[pb.RecommendResponse, Answer]:
+        answer = await self.methods.recommend(
+            pb.RecommendRequest(user_id=user, limit=3), self.call(*metadata)
+        )
+        return pb.RecommendResponse.FromString(answer.wire), answer
+
+
+@pytest.fixture
+def service(catalog: Catalog, tmp_path: Path) -> Service:
+    return Service(catalog, tmp_path)
+
+
+async def test_a_page_and_its_log_lines_say_version_and_cohort(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.store.saw("c", "1")
+    service.path.router.cohorts["c"] = (8, "canary")
+    response, answer = await service.recommend("c")
+    assert (response.model.version, response.cohort, len(response.items)) == (8, "canary", 3)
+    assert answer.fields == {"version": 8, "cohort": "canary"}
+    service.path.scorer.error = ModelUnavailable("told to fail")
+    with caplog.at_level(logging.INFO):
+        response, answer = await service.recommend("c")
+    assert (response.model.version, response.cohort) == (7, "canary")
+    assert response.degraded == pb.DEGRADED_REASON_MODEL_UNAVAILABLE
+    [line] = [vars(record) for record in caplog.records if record.message == "degraded"]
+    assert (line["version"], line["cohort"], line["reason"]) == (7, "canary", "MODEL_UNAVAILABLE")
+
+
+async def test_an_operator_meets_the_version_asked_for(service: Service) -> None:
+    service.store.saw("u", "1")
+    token = ("riptide-operator-token", service.token)
+    response, _ = await service.recommend("u", ("riptide-version", "8"), token)
+    assert (response.model.version, response.cohort) == (8, "pinned")
+    with pytest.raises(NotLoaded):
+        await service.recommend("u", ("riptide-version", "9"), token)
+
+
+async def test_a_user_is_told_the_experiments_they_have_met_the_first_one_first(service: Service) -> None:
+    request = pb.DescribeUserRequest(user_id="u")
+    with pytest.raises(NotFound):
+        await service.methods.describe_user(request, service.call())
+    service.store.control.exposed += [Exposure("u", "b/control", 20), Exposure("u", "a/treatment", 10)]
+    service.store.control.exposed += [Exposure("v", "b/control", 5)]
+    answer = await service.methods.describe_user(request, service.call())
+    response = pb.DescribeUserResponse.FromString(answer.wire)
+    assert [(one.arm, one.time) for one in response.exposures] == [("a/treatment", 10), ("b/control", 20)]
+
+
+async def test_of_a_user_who_is_forgotten_no_exposure_is_written_afterwards(service: Service) -> None:
+    service.store.saw("u", "1")
+    service.path.router.cohorts["u"] = (8, "ads/treatment")
+    await service.recommend("u")
+    await service.methods.forget_user(pb.ForgetUserRequest(user_id="u"), service.call())
+    await service.path.exposures.write()
+    assert service.store.control.exposed == []

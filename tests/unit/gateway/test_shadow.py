@@ -1,0 +1,153 @@
+"""Shadow calls: unseen, compared, and never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from features.catalog import Catalog
+from features.figures import VersionFigures
+from features.record import EMPTY_RECORD
+from features.schema import item_key
+from gateway.errors import ModelUnavailable
+from gateway.model_inputs import Row
+from gateway.recommend import Degraded
+from gateway.shadow import _compare, _Pair
+from tests.unit.gateway.request_path import RequestPath
+
+
+@pytest.fixture
+def path(catalog: Catalog) -> RequestPath:
+    """Version 8 answers all requests of version 7 unseen. Users "u0" to "u19" have a history."""
+    path = RequestPath(catalog)
+    for n in range(20):
+        path.saw(f"u{n}", "1")
+    path.router.shadowed = (path.router.ready[8], 100.0)
+    return path
+
+
+async def shadow(path: RequestPath) -> VersionFigures:
+    """The figures of version 8, once its call in flight has ended."""
+    if path.shadow._call is not None:
+        await asyncio.wait([path.shadow._call])
+    return path.figures.flush().get(8, VersionFigures())
+
+
+async def pages(path: RequestPath, count: int, **fields: Any) -> None:
+    """So many requests, in one batch."""
+    await asyncio.gather(*(path.page(f"u{n}", **fields) for n in range(count)))
+
+
+async def test_a_request_is_answered_unseen_too_and_both_answers_are_compared(path: RequestPath) -> None:
+    path.scorer.first[8] = 12  # items 12 to 17 beside 10 to 15
+    page = await path.page("u0", excluded=(item_key("9"),))
+    assert page.version == 7
+    figures = await shadow(path)
+    assert path.scorer.versions == [7, 8]
+    assert item_key("9") in path.scorer.calls[1]["exclude_keys"][0].tolist()
+    assert (figures.shadow_calls, figures.shadow_errors, figures.shadow_dropped) == (1, 0, 0)
+    assert figures.shadow_model.total == 1
+    assert figures.pairs == 1
+    assert abs(figures.overlap - 4 / 6) < 1e-9
+    # Scores are 6 to 1 in both.
+    assert (figures.own_scores, figures.live_scores, figures.live_squares) == (3.5, 3.5, 12.25)
+    assert (figures.calls, figures.errors) == (0, 0)
+
+
+def test_only_the_top_10_count_and_empty_slots_do_not() -> None:
+    keys = np.arange(1, 21)
+    twelve, five, none = (np.where(keys <= filled, keys, 0) for filled in (12, 5, 0))
+
+    def compared(live: NDArray[np.int64], own: NDArray[np.int64]) -> tuple[float, float, float] | None:
+        row = Row(EMPTY_RECORD, None, (), (), False)
+        return _compare(_Pair(row, live, live.astype(np.float32)), own, own.astype(np.float32))
+
+    assert compared(twelve, five) == (0.5, 3.0, 5.5)
+    assert compared(five, twelve) == (1.0, 5.5, 3.0)
+    assert compared(five, none) == (0.0, 0.0, 3.0)
+    assert compared(none, twelve) is None
+
+
+async def test_the_candidate_encodes_every_vector_and_nothing_of_it_is_kept(path: RequestPath) -> None:
+    await path.page("u0")
+    await shadow(path)
+    await path.batches.close()
+    assert path.scorer.calls[1]["user_vector_fresh"].tolist() == [[0]]
+    assert path.store.answers["u0"].version == 7
+
+
+async def test_a_candidate_that_hangs_delays_no_answer_and_gets_no_second_call(path: RequestPath) -> None:
+    path.scorer.gates[8] = asyncio.Event()
+    await pages(path, 2)
+    await pages(path, 3)
+    assert path.scorer.versions == [7, 8, 7]
+    path.scorer.gates[8].set()
+    figures = await shadow(path)
+    assert (figures.shadow_calls, figures.shadow_dropped) == (2, 3)
+    await path.page("u0")
+    assert (await shadow(path)).shadow_calls == 3
+
+
+async def test_a_call_has_few_rows(path: RequestPath) -> None:
+    await pages(path, 20)
+    figures = await shadow(path)
+    assert (figures.shadow_calls, figures.shadow_dropped, figures.pairs) == (8, 12, 8)
+
+
+async def test_while_a_full_batch_waits_nothing_is_answered_unseen(path: RequestPath) -> None:
+    path.batches.max_batch = 4
+    path.scorer.gate.clear()
+    path.scorer.gates[8] = asyncio.Event()
+    path.scorer.gates[8].set()
+    requests = [asyncio.create_task(path.page(f"u{n}")) for n in range(8)]
+    async with asyncio.timeout(60):
+        while not path.scorer.versions:
+            await asyncio.sleep(0)
+    path.scorer.gate.set()
+    await asyncio.gather(*requests)
+    figures = await shadow(path)
+    # The first batch left four others waiting; behind those there was nobody.
+    assert (figures.shadow_dropped, figures.shadow_calls) == (4, 4)
+
+
+async def test_a_candidate_that_fails_is_counted_and_fails_nobody(path: RequestPath) -> None:
+    for error in (ModelUnavailable("told to fail"), KeyError("nonsense")):
+        path.scorer.errors[8] = error
+        assert (await path.page("u0")).degraded is Degraded.NO
+    figures = await shadow(path)
+    assert (figures.shadow_calls, figures.shadow_errors, figures.pairs) == (2, 2, 0)
+    assert path.counted(7) == (2, 0, 0)
+
+
+async def test_only_users_of_the_stable_version_and_known_ones_are_answered_unseen(path: RequestPath) -> None:
+    path.router.cohorts["u1"] = (8, "canary")
+    await asyncio.gather(path.page("u1"), path.page("nobody"), path.page("u2", pinned=7))
+    await shadow(path)
+    assert sorted(path.scorer.versions) == [7, 8]
+    assert (await shadow(path)).shadow_calls == 0
+
+
+async def test_without_a_candidate_to_shadow_nothing_is_answered_unseen(path: RequestPath) -> None:
+    for shadowed in (None, (path.router.ready[8], 0.0)):
+        path.router.shadowed = shadowed
+        await pages(path, 5)
+    assert path.scorer.versions == [7, 7]
+
+
+async def test_a_share_of_the_requests_is_sampled(path: RequestPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = iter([0.09, 0.5, 0.1, 0.05])
+    monkeypatch.setattr("gateway.shadow.random", lambda: next(draws))
+    path.router.shadowed = (path.router.ready[8], 10.0)
+    await pages(path, 4)
+    assert (await shadow(path)).shadow_calls == 2
+
+
+async def test_closing_waits_for_no_shadow_call(path: RequestPath) -> None:
+    path.scorer.gates[8] = asyncio.Event()
+    await path.page("u0")
+    await asyncio.wait_for(path.batches.close(), 60)
+    assert path.shadow._call is None
