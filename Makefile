@@ -24,10 +24,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 MAKEFLAGS += --silent --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up down status test check train publish bench proto lock clean env format
+.PHONY: help run up down status test check train publish rollout bench bench-rollouts proto lock clean env format
 
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: env ## from nothing to a live recommendation; stays up until Ctrl-C
 	@$(PY) -m stack run --config $(CONFIG) --seed $(SEED)
@@ -58,11 +58,17 @@ format: $(OURS)/.installed ## format the code
 train: $(OURS)/.installed ## train and evaluate: a model for each of SEEDS (1,2,3), one for the time split
 	@$(PY) -m training run --config $(CONFIG) --seeds $(SEEDS) --time-split
 
-publish: $(OURS)/.installed ## publish the newest export, for PROFILE (cpu, gpu); served after the next make up or run
+publish: $(OURS)/.installed ## publish the newest export, for PROFILE (cpu, gpu); make rollout gives it traffic
 	@$(PY) -m rollout publish --profile $(PROFILE)
+
+rollout: $(OURS)/.installed ## give the newest version traffic, step by step; ROLLOUT="--steps 1,5,25,100 --step-time 60s"
+	@$(PY) -m rollout start $(ROLLOUT)
 
 bench: env ## our figures beside floors
 	@$(PY) -m benchmarks
+
+bench-rollouts: env ## ten rollouts in a row under load
+	@$(PY) -m benchmarks.rollouts
 
 proto: $(OURS)/.installed ## generate the stubs of the contract
 	@$(PY) -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO)

@@ -1,58 +1,76 @@
-"""`python -m rollout publish` and `python -m rollout versions`.
+"""`python -m rollout COMMAND`: publishing versions of the model, and moving traffic to them.
 
-Exit status: 0 done; 2 the export, the version number or the environment has to be put right first.
+Exit status: 0 done; 2 what was asked for does not fit, or something has to be put right first; 1 the rollout
+that was followed was rolled back, or the store or Triton does not answer.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import logging
 import sys
-from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 
+from features.control import ControlStore
 from features.settings import Settings, load_settings
+from features.state_folder import make_state_folder
+from features.store import StoreError, open_store
+from features.token_file import TokenError
 from inference.environment import check_interpreter, probe
 from inference.errors import TritonError
-from inference.model_config import PROFILES
+from inference.repository import listed_versions
+from rollout.command_line import parser, plan_of
 from rollout.errors import RolloutError
 from rollout.export_folder import newest_export
-from rollout.ledger import versions_present
-from rollout.manifest import read_manifest
+from rollout.heartbeat import read_heartbeat
+from rollout.operate import Operator
 from rollout.publish import publish
+from rollout.report import report
+from rollout.repository import prune, published
+from rollout.state import Phase, Records, Rollout
+from rollout.tables import report_table, status_lines, versions_table
 
 
 def main() -> int:
     """The command; returns the exit status."""
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     settings = load_settings()
+    console = Console(highlight=False)
     try:
+        make_state_folder(settings.state_dir)
         if arguments.command == "publish":
             _publish(settings, arguments)
-        else:
-            _versions(settings)
-    except (RolloutError, TritonError) as error:
+            return 0
+        if arguments.command == "drive":
+            from rollout.drive import drive
+
+            logging.basicConfig(
+                level=settings.log_level,
+                stream=sys.stderr,
+                format="%(asctime)s %(levelname)s %(name)s %(message)s",
+            )
+            asyncio.run(drive(settings))
+            return 0
+        return asyncio.run(_with_store(settings, arguments, console))
+    except ValidationError as error:
+        from rollout.service import plan_mistake
+
+        print(plan_mistake(error), file=sys.stderr)
+        return 2
+    except (RolloutError, TritonError, TokenError) as error:
         print(error, file=sys.stderr)
         return 2
+    except StoreError as error:
+        print(error, file=sys.stderr)
+        return 1
     except OSError as error:
-        print(f"nothing was published: {error}", file=sys.stderr)
+        print(f"{arguments.command}: {error}", file=sys.stderr)
         return 2
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rollout", description="Versions of the served model.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("publish", help="make an export a version in the model repository")
-    one.add_argument(
-        "--export", type=Path, help="the export folder; without it, the newest below var/exports"
-    )
-    one.add_argument("--version", type=_number, help="the version number; without it, the next one")
-    one.add_argument("--profile", choices=sorted(PROFILES), default="cpu", help="what Triton runs it on")
-    one.add_argument("--if-new", action="store_true", help="do nothing if it is the newest version already")
-    commands.add_parser("versions", help="list the published versions")
-    return parser
+    except KeyboardInterrupt:
+        return 130
 
 
 def _publish(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -71,35 +89,92 @@ def _publish(settings: Settings, arguments: argparse.Namespace) -> None:
         print(f"{folder} is published already, as version {outcome.version}")
         return
     print(f"published {folder} as {settings.model_name} version {outcome.version}")
-    print("it is served from the next start of Triton; a Triton that runs now keeps to what it has loaded")
+    if arguments.serve:
+        asyncio.run(_serve(settings, outcome.version))
+    elif listed_versions(settings.model_repository / settings.model_name) != [outcome.version]:
+        print("it gets traffic with make rollout")
     if outcome.config_changed:
         print("its configuration differs from the one before: Triton reloads all versions with the next load")
 
 
-def _versions(settings: Settings) -> None:
-    model_folder = settings.model_repository / settings.model_name
-    table = Table("version", "published", "code", "data", "seed", "NDCG@10")
-    for version in versions_present(model_folder):
-        manifest = read_manifest(model_folder / str(version))
-        if manifest is None:
-            table.add_row(str(version), "no manifest")
-            continue
-        quality = manifest.metrics.get("test", {}).get("ndcg@10")
-        table.add_row(
-            str(version),
-            manifest.created,
-            manifest.code_revision[:12],
-            manifest.data_fingerprint[:12],
-            str(manifest.seed),
-            f"{quality:.4f}" if isinstance(quality, float) else "",
-        )
-    Console().print(table)
+async def _serve(settings: Settings, version: int) -> None:
+    store = open_store(settings)
+    try:
+        await Operator(settings, Records(store.control, settings.model_name)).serve(version)
+    finally:
+        await store.close()
 
 
-def _number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
-    return int(text)
+async def _with_store(settings: Settings, arguments: argparse.Namespace, console: Console) -> int:
+    store = open_store(settings)
+    try:
+        operator = Operator(settings, Records(store.control, settings.model_name))
+        model_folder = settings.model_repository / settings.model_name
+        match arguments.command:
+            case "versions":
+                console.print(versions_table(published(model_folder), await operator.get()))
+            case "prune":
+                rollout = await operator.get()
+                keep = arguments.keep or settings.keep_versions
+                in_use = {*rollout.loaded, *listed_versions(model_folder)}
+                removed = prune(model_folder, keep, in_use)
+                print(f"deleted: {', '.join(map(str, removed)) or 'none'}")
+            case "report":
+                arms = await report(store, arguments.name)
+                if not arms:
+                    print(f"--name: no user has met an experiment {arguments.name!r}", file=sys.stderr)
+                    return 2
+                console.print(report_table(arguments.name, arms))
+            case "watch":
+                from rollout.follow import watch
+
+                await watch(operator, store.control, settings.model_name, console)
+            case "start" | "experiment":
+                return await _begin(settings, operator, store.control, arguments, console)
+            case _:
+                rollout = await _change(operator, arguments)
+                beat = await read_heartbeat(store.control, settings.model_name)
+                console.print(status_lines(rollout, beat))
+    finally:
+        await store.close()
+    return 0
+
+
+async def _begin(
+    settings: Settings,
+    operator: Operator,
+    control: ControlStore,
+    arguments: argparse.Namespace,
+    console: Console,
+) -> int:
+    from rollout.follow import follow
+
+    plan = plan_of(arguments)
+    if arguments.command == "start":
+        begun = await operator.start(arguments.version, plan)
+    else:
+        begun = await operator.start_experiment(arguments.name, arguments.version, arguments.percent, plan)
+    if arguments.detach:
+        console.print(status_lines(begun, await read_heartbeat(control, settings.model_name)))
+        return 0
+    ended = await follow(operator, control, settings.model_name, begun, console)
+    return 1 if ended.phase is Phase.ROLLED_BACK else 0
+
+
+async def _change(operator: Operator, arguments: argparse.Namespace) -> Rollout:
+    match arguments.command:
+        case "set":
+            return await operator.set_percent(arguments.percent)
+        case "promote":
+            return await operator.promote()
+        case "rollback":
+            return await operator.roll_back(arguments.reason)
+        case "discard":
+            return await operator.discard()
+        case "end-experiment":
+            return await operator.end_experiment()
+        case _:
+            return await operator.get()
 
 
 if __name__ == "__main__":

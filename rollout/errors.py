@@ -1,10 +1,13 @@
-"""What can go wrong while publishing.
+"""What can go wrong while publishing and rolling out.
 
 RolloutError          one sentence that names the file or field
 ├── BadExport         the export folder is incomplete or contradicts itself
-├── PreflightFailed   the SavedModel does not do in the serving environment what it did at export
+├── PreflightFailed   the model does not do what it did at export, or not beside the stable version
 ├── VersionTaken      the version number is, or was, in use
-└── Busy              another publish is under way
+├── Busy              another publish, or another driver, is at work
+├── NotPossible       not at this point of a rollout
+├── NoSuchVersion     the version is not published
+└── BadRecord         the record of a rollout cannot be read
 """
 
 from __future__ import annotations
@@ -27,4 +30,16 @@ class VersionTaken(RolloutError):
 
 
 class Busy(RolloutError):
-    """Two publishes at once."""
+    """Two of a kind at once."""
+
+
+class NotPossible(RolloutError):
+    """What was asked for does not fit where the rollout stands."""
+
+
+class NoSuchVersion(RolloutError):
+    """A version that is not in the model repository."""
+
+
+class BadRecord(RolloutError):
+    """The record of a rollout is none, or of another release."""

@@ -9,7 +9,7 @@ from stack.errors import StackError
 
 def check_ports(settings: Settings) -> None:
     """Raises StackError, naming port and setting, if a port is taken or given to two things."""
-    fields = ["grpc_port", "http_port"]
+    fields = ["grpc_port", "operator_port", "http_port"]
     if settings.triton_address is None:
         fields += ["triton_http_port", "triton_grpc_port", "triton_metrics_port"]
     taken: dict[int, str] = {}

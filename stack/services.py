@@ -1,8 +1,9 @@
-"""The two processes that serve: Triton (under its launcher) and the gateway."""
+"""The processes that serve: Triton (under its launcher) and the gateway; and the driver of rollouts."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import TypeVar
 
@@ -21,18 +22,26 @@ _POLL_S = 0.1
 _GATEWAY_MARGIN_S = 5.0
 _TRITON_GRACE_S = 30.0
 _PROVER_GRACE_S = 2.0
+_DRIVER_GRACE_S = 5.0
+# Before a driver that has ended is started again.
+_DRIVER_PAUSE_S = 1.0
 
 
 class Services:
-    """Started together; ended one by one, the gateway first: its last calls must still find Triton."""
+    """Started together; ended one by one, the gateway first: its last calls must still find Triton.
+
+    The driver answers no request: it is started again when it ends, and the others serve on.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._running: list[tuple[Child, float]] = []
         logs = settings.state_dir / "log"
         self._triton_log, self._gateway_log = logs / "inference.log", logs / "gateway.log"
+        self._driver_log = logs / "rollout.log"
+        self._driver: asyncio.Task[None] | None = None
         # Here and not at each start: a second start, after a publish, goes on in the same files.
-        for log in (self._triton_log, self._gateway_log):
+        for log in (self._triton_log, self._gateway_log, self._driver_log):
             set_aside(log)
 
     async def start(self) -> None:
@@ -42,6 +51,19 @@ class Services:
             self._running.append((triton, _TRITON_GRACE_S))
         gateway = await Child.start("the gateway", ["gateway"], log=self._gateway_log)
         self._running.append((gateway, self._settings.drain_s + _GATEWAY_MARGIN_S))
+        self._driver = asyncio.create_task(self._keep_driver())
+
+    async def _keep_driver(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):  # no process or no space at the moment
+                driver = await Child.start(
+                    "the driver of rollouts", ["rollout", "drive"], log=self._driver_log
+                )
+                try:
+                    await driver.wait()
+                finally:
+                    await driver.stop(_DRIVER_GRACE_S)
+            await asyncio.sleep(_DRIVER_PAUSE_S)
 
     async def triton_proven(self) -> None:
         """Returns when it is known that the model gave the known answer to a known request.
@@ -74,6 +96,10 @@ class Services:
 
     async def stop(self) -> None:
         """Ends them; returns when they are gone."""
+        if self._driver is not None:
+            self._driver.cancel()
+            await asyncio.wait({self._driver})
+            self._driver = None
         while self._running:
             child, grace_s = self._running[-1]
             await child.stop(grace_s)

@@ -55,7 +55,7 @@ async def prepare(plan: Plan) -> None:
     """Does what is not done yet. Each step knows by itself; its output goes to the terminal."""
     await _step("training", "training", "run", "--config", str(plan.config), "--seed", str(plan.seed))
     # By its name: the newest export may be that of another configuration.
-    publish = _step("publishing", "rollout", "publish", "--if-new", "--export", str(plan.export))
+    publish = _step("publishing", "rollout", "publish", "--if-new", "--serve", "--export", str(plan.export))
     load = _step("loading users", "features", "backfill", "--data", str(plan.data))
     try:
         async with asyncio.TaskGroup() as both:

@@ -11,7 +11,7 @@ import rollout.__main__ as command
 from rollout.publish import Published
 
 
-def test_it_says_that_a_running_triton_keeps_to_what_it_has(
+def test_it_says_how_the_version_gets_traffic(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     outcome = Published(3, tmp_path / "3", fresh=True, config_changed=False)
@@ -22,4 +22,4 @@ def test_it_says_that_a_running_triton_keeps_to_what_it_has(
     assert command.main() == 0
     said = capsys.readouterr().out
     assert "version 3" in said
-    assert "served from the next start of Triton" in said
+    assert "it gets traffic with make rollout" in said

@@ -34,7 +34,14 @@ class Home:
         self.folder = folder
         shutil.copytree(FAKE, folder, dirs_exist_ok=True)
         (folder / "tiny.toml").write_text('[data]\nname = "tiny"\n')
-        names = ("GRPC_PORT", "HTTP_PORT", "TRITON_HTTP_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
+        names = (
+            "GRPC_PORT",
+            "OPERATOR_PORT",
+            "HTTP_PORT",
+            "TRITON_HTTP_PORT",
+            "TRITON_GRPC_PORT",
+            "TRITON_METRICS_PORT",
+        )
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.environment = {
             **os.environ,

@@ -36,6 +36,24 @@ def test_run_prepares_serves_shows_a_page_and_leaves_nothing_behind(home: Home) 
     assert home.processes() == {}
 
 
+def test_the_driver_of_rollouts_is_started_again_while_the_others_serve_on(home: Home) -> None:
+    process = home.run()
+    read_until(process, "Ctrl-C ends it")
+    starts = home.folder / "driven"
+
+    def drivers() -> list[int]:
+        return [pid for pid, line in home.processes().items() if "-m rollout drive" in line]
+
+    until(lambda: starts.exists() and len(drivers()) == 1, "the driver", home.processes)
+    os.kill(drivers()[0], signal.SIGKILL)
+    until(lambda: starts.read_text().count("started") == 2, "another driver", home.processes)
+    assert process.poll() is None
+    assert home.ended() == []
+    process.terminate()
+    process.communicate(timeout=LIMIT_S)
+    assert home.processes() == {}
+
+
 @pytest.mark.parametrize("reason", ["DEGRADED_REASON_MODEL_UNAVAILABLE", "DEGRADED_REASON_COLD_START"])
 def test_a_first_page_that_is_not_the_models_ends_the_run(home: Home, reason: str) -> None:
     status, output = home.call("run", "--config", "tiny.toml", FAKE_DEGRADED=reason)
@@ -98,7 +116,7 @@ def test_a_configuration_that_names_its_files_needs_no_more_to_run(home: Home) -
     process.terminate()
     process.communicate(timeout=LIMIT_S)
     assert (home.folder / "var/exports/tiny/training.json").exists()
-    assert (home.folder / "publish-words").read_text() == "publish --if-new --export var/exports/tiny"
+    assert (home.folder / "publish-words").read_text() == "publish --if-new --serve --export var/exports/tiny"
 
 
 def test_a_killed_stack_takes_its_services_with_it(home: Home) -> None:

@@ -1,0 +1,65 @@
+"""The driver's process: the driver, and the operators' service on the operator port, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+
+from features.operator_token import operator_token
+from features.ports import port_problem
+from features.settings import Settings
+from features.state_folder import make_state_folder
+from features.store import open_store
+from inference.control import open_control
+from inference.proof import open_channel
+from rollout.driver import Driver, only_driver
+from rollout.errors import RolloutError
+from rollout.operate import Operator
+from rollout.service import Service, serve
+from rollout.state import Records
+
+_NICE = 5
+_STOP_S = 1.0
+
+log = logging.getLogger("riptide.rollout")
+
+
+async def drive(settings: Settings) -> None:
+    """Drives until SIGTERM or SIGINT. A rollout that is under way then goes on with the next driver.
+
+    Raises:
+        RolloutError: another driver is at work, or the operator port cannot be used.
+        StoreUnavailable: the store cannot be opened.
+        TokenError, TritonError, OSError: see `operator_token`, `open_control`.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    # Hashing and comparing must not take a core from those who answer requests.
+    os.nice(_NICE)
+    if problem := port_problem(settings, "operator_port"):
+        raise RolloutError(problem)
+    make_state_folder(settings.state_dir)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(only_driver(settings.model_repository / settings.model_name))
+        store = open_store(settings)
+        stack.push_async_callback(store.close)
+        channel = await stack.enter_async_context(open_channel(settings.triton_target))
+        driver = Driver(settings, store.control, open_control(settings, channel))
+        operator = Operator(settings, Records(store.control, settings.model_name))
+        service = Service(operator, store.control, settings.model_name, operator_token(settings.state_dir))
+        server = serve(service, f"{settings.host}:{settings.operator_port}")
+        await server.start()
+        stack.push_async_callback(server.stop, _STOP_S)
+        log.info("the driver of %s runs; operators: port %d", settings.model_name, settings.operator_port)
+        driving = asyncio.create_task(driver.run())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({driving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (driving, stopped):
+            task.cancel()
+        if driving.done():
+            driving.result()  # it never ends by itself but by a defect, which is to be seen
+        await asyncio.gather(driving, stopped, return_exceptions=True)

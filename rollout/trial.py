@@ -1,0 +1,134 @@
+"""A loaded candidate tried out through Triton itself, before any request meets it.
+
+It must answer its own golden requests as at its export. Then the stable version's golden requests are put to
+both: they are real histories, so a candidate whose pages have nothing in common with the stable version's, or
+that takes several times as long, is found before a user sees it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.errors import TritonError
+from inference.golden import Golden, read_golden
+from inference.proof import infer, prove_version
+from rollout.errors import PreflightFailed
+from rollout.manifest import read_manifest
+from rollout.state import Bounds
+
+_ROUNDS = 15
+_TOP = 10
+_OUTPUTS = ("item_keys", "scores")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the trial showed."""
+
+    requests: int
+    overlap: float
+    """Mean share of the stable version's top 10 that the candidate's top 10 holds."""
+    latency_ratio: float
+    """Median time of the candidate over that of the stable version, for the same requests."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.requests} golden requests answered as expected, overlap {self.overlap:.2f} and "
+            f"{self.latency_ratio:.1f} times the time of the stable version on the same histories"
+        )
+
+
+async def try_out(
+    stub: Any, model: str, model_folder: Path, *, stable: int, candidate: int, bounds: Bounds
+) -> Trial:
+    """Proves the candidate, and compares it with the stable version.
+
+    Raises:
+        PreflightFailed: what it did wrong, with the figure and the bound.
+    """
+    try:
+        await prove_version(stub, model, model_folder.parent, candidate)
+        golden = read_golden(model_folder / str(stable) / "golden.npz")
+    except TritonError as error:
+        raise PreflightFailed(str(error)) from error
+    requests = {version: _requests(golden, model_folder / str(version)) for version in (stable, candidate)}
+    answers: dict[int, Mapping[str, NDArray[Any]]] = {}
+    times: dict[int, list[float]] = {stable: [], candidate: []}
+    for _ in range(_ROUNDS):
+        # In turn, so that what else the machine does meets both.
+        for version in (stable, candidate):
+            began = time.perf_counter()
+            try:
+                answers[version] = await infer(stub, model, version, requests[version], _OUTPUTS)
+            except grpc.aio.AioRpcError as error:
+                raise PreflightFailed(
+                    f"version {version} fails golden requests of version {stable}: {error.details()}"
+                ) from error
+            times[version].append(time.perf_counter() - began)
+    trial = Trial(
+        golden.rows,
+        _overlap(answers[stable]["item_keys"], answers[candidate]["item_keys"]),
+        statistics.median(times[candidate]) / statistics.median(times[stable]),
+    )
+    if not np.isfinite(answers[candidate]["scores"]).all():
+        raise PreflightFailed(f"version {candidate} answers scores that are not finite")
+    if trial.overlap < bounds.overlap:
+        raise PreflightFailed(
+            f"version {candidate}'s top {_TOP} holds {trial.overlap:.2f} of version {stable}'s on "
+            f"{trial.requests} histories, and {bounds.overlap:g} is the least"
+        )
+    if trial.latency_ratio > bounds.latency_ratio:
+        raise PreflightFailed(
+            f"version {candidate} takes {trial.latency_ratio:.1f} times as long as version {stable} for the "
+            f"same requests, and {bounds.latency_ratio:g} times is the most"
+        )
+    return trial
+
+
+def _requests(golden: Golden, folder: Path) -> dict[str, NDArray[Any]]:
+    """The histories of `golden` as inputs of the version in `folder`: no filter, no cached vector."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise PreflightFailed(f"{folder}: has no manifest.json that can be read")
+    widths = manifest.widths
+    # A user without a history has no page that could be compared.
+    known = golden.inputs["history_keys"].any(axis=1)
+    rows = int(known.sum())
+    filled: dict[str, NDArray[Any]] = {
+        "history_keys": _fitted(golden.inputs["history_keys"][known], widths["T"]),
+        "request_time": golden.inputs["request_time"][known],
+        "exclude_keys": np.zeros((rows, 1), np.int64),
+        "allowed_categories": np.ones((rows, widths["C"]), np.bool_),
+    }
+    own = read_golden(folder / "golden.npz").inputs
+    if "history_times" in own:
+        filled["history_times"] = _fitted(golden.inputs["history_times"][known], widths["T"])
+    if "user_vector" in own:
+        filled["user_vector"] = np.zeros((rows, widths["D"]), np.float32)
+        filled["user_vector_fresh"] = np.zeros((rows, 1), np.int32)
+    return {name: values for name, values in filled.items() if name in own}
+
+
+def _fitted(history: NDArray[Any], width: int) -> NDArray[Any]:
+    """The newest `width` events, padded on the left if there are fewer."""
+    missing = max(0, width - history.shape[1])
+    return np.pad(history, ((0, 0), (missing, 0)))[:, -width:]
+
+
+def _overlap(stable: NDArray[np.int64], candidate: NDArray[np.int64]) -> float:
+    """Mean over the rows that have a page of the share of `stable`'s top that `candidate`'s top holds."""
+    shares = [
+        len(wanted & set(other.tolist())) / len(wanted)
+        for mine, other in zip(stable[:, :_TOP], candidate[:, :_TOP], strict=True)
+        if (wanted := set(mine.tolist()) - {0})
+    ]
+    return float(np.mean(shares)) if shares else 1.0

@@ -1,0 +1,129 @@
+"""What a candidate is rolled back for, and what it is not."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from features.figures import Histogram, VersionFigures
+from rollout.judge import _by_chance, judge
+from rollout.state import Bounds
+
+BOUNDS = Bounds(min_calls=50)
+
+
+def histogram(*latencies_ms: float) -> Histogram:
+    made = Histogram()
+    made.add(latencies_ms)
+    return made
+
+
+def healthy(calls: int, seed: int = 1) -> VersionFigures:
+    draw = random.Random(seed)
+    times = [draw.lognormvariate(1, 0.5) for _ in range(calls)]
+    return VersionFigures(calls=calls, latency=histogram(*times), model_cached=histogram(*times))
+
+
+def test_a_version_like_the_stable_one_passes_once_it_has_answered_enough() -> None:
+    few = judge(healthy(5000), healthy(49, 2), BOUNDS, shadow=False)
+    assert (few.breach, few.wanting) == ("", "49 of 50 calls")
+    enough = judge(healthy(5000), healthy(500, 2), BOUNDS, shadow=False)
+    assert (enough.breach, enough.wanting) == ("", "")
+    assert "500 calls, 0 failed" in enough.summary
+
+
+def test_the_same_distribution_is_hardly_ever_called_slow() -> None:
+    breaches = sum(
+        bool(judge(healthy(5000, seed), healthy(200, 10_000 + seed), BOUNDS, shadow=False).breach)
+        for seed in range(300)
+    )
+    assert breaches == 0
+
+
+def test_a_version_five_times_as_slow_is_found_within_some_tens_of_calls() -> None:
+    slow = VersionFigures(calls=30, model_cached=histogram(*[5 * math.e] * 30))
+    assert "2 times the median" in judge(healthy(5000), slow, BOUNDS, shadow=False).breach
+
+
+def test_a_version_that_is_slow_now_and_then_is_found_too() -> None:
+    slow = VersionFigures(calls=300, model_cached=histogram(*[math.e] * 270, *[40.0] * 30))
+    assert "2 times the 99th percentile" in judge(healthy(5000), slow, BOUNDS, shadow=False).breach
+
+
+def test_slow_is_compared_like_with_like() -> None:
+    """Batches that encode take longer in every version, and a new one encodes all its users at first."""
+    stable = healthy(5000) + VersionFigures(model_encoded=histogram(*[40.0] * 500))
+    encoding = VersionFigures(calls=300, model_encoded=histogram(*[42.0] * 300))
+    assert judge(stable, encoding, BOUNDS, shadow=False).breach == ""
+    assert judge(
+        stable, VersionFigures(calls=300, model_cached=histogram(*[42.0] * 300)), BOUNDS, shadow=False
+    ).breach
+
+
+def test_some_failures_prove_something_and_one_does_not() -> None:
+    one = VersionFigures(calls=400, errors=1)
+    assert judge(healthy(5000), one, BOUNDS, shadow=False).breach == ""
+    all_of_three = VersionFigures(calls=3, errors=3)
+    assert "3 of 3 calls failed" in judge(healthy(5000), all_of_three, BOUNDS, shadow=False).breach
+    one_percent = VersionFigures(calls=600, errors=6)
+    assert "6 of 600" in judge(healthy(5000), one_percent, BOUNDS, shadow=False).breach
+
+
+def test_failures_that_the_stable_version_has_too_are_not_the_candidates() -> None:
+    stable = VersionFigures(calls=1000, errors=300)
+    assert judge(stable, VersionFigures(calls=100, errors=33), BOUNDS, shadow=False).breach == ""
+    assert judge(stable, VersionFigures(calls=100, errors=60), BOUNDS, shadow=False).breach
+
+
+def test_failed_shadow_calls_count() -> None:
+    shadow = VersionFigures(shadow_calls=100, shadow_errors=5)
+    assert "5 of 100 calls failed" in judge(healthy(5000), shadow, BOUNDS, shadow=True).breach
+
+
+def pairs(count: int, *, overlap: float = 0.6, shift: float = 0.0) -> VersionFigures:
+    """Compared answers whose live mean scores are 4 and 6 in turn: mean 5, deviation 1."""
+    live = [4.0 if pair % 2 else 6.0 for pair in range(count)]
+    return VersionFigures(
+        shadow_calls=count,
+        pairs=count,
+        overlap_sum=overlap * count,
+        live_scores=sum(live),
+        live_squares=sum(score**2 for score in live),
+        own_scores=sum(live) + shift * count,
+    )
+
+
+def test_pages_with_nothing_in_common_and_scores_far_off_are_a_breach_once_there_are_enough_pairs() -> None:
+    assert judge(healthy(5000), pairs(100), BOUNDS, shadow=True).breach == ""
+    assert "holds 0.05" in judge(healthy(5000), pairs(100, overlap=0.05), BOUNDS, shadow=True).breach
+    assert "6.0 standard deviations" in judge(healthy(5000), pairs(100, shift=6), BOUNDS, shadow=True).breach
+    assert judge(healthy(5000), pairs(100, shift=4), BOUNDS, shadow=True).breach == ""
+    assert judge(healthy(5000), pairs(10, overlap=0.0), BOUNDS, shadow=True).breach == ""
+
+
+def test_shadow_calls_alone_do_not_pass_without_compared_answers() -> None:
+    unread = VersionFigures(shadow_calls=100)
+    assert judge(healthy(5000), unread, BOUNDS, shadow=True).wanting == "0 of 20 compared answers"
+
+
+def test_without_figures_nothing_is_proven_and_nothing_passes() -> None:
+    verdict = judge(VersionFigures(), VersionFigures(), BOUNDS, shadow=False)
+    assert (verdict.breach, verdict.wanting) == ("", "0 of 50 calls")
+
+
+@pytest.mark.parametrize(
+    ("calls", "hits", "rate"), [(10, 3, 0.1), (100, 5, 0.02), (400, 9, 0.01), (1, 1, 0.5)]
+)
+def test_the_chance_is_that_of_the_binomial_distribution(calls: int, hits: int, rate: float) -> None:
+    exact = sum(math.comb(calls, k) * rate**k * (1 - rate) ** (calls - k) for k in range(hits, calls + 1))
+    assert _by_chance(calls, hits, rate) == pytest.approx(exact)
+
+
+def test_the_chance_at_the_edges() -> None:
+    assert _by_chance(0, 0, 0.1) == 1
+    assert _by_chance(10, 0, 0.0) == 1
+    assert _by_chance(10, 1, 0.0) == 0
+    assert _by_chance(10, 10, 1.0) == 1
+    assert _by_chance(2_000_000, 3000, 0.001) < 1e-90

@@ -1,0 +1,129 @@
+"""Published versions: found, compared with their manifest, and deleted when nobody needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from features.catalog import CatalogItem, write_catalog
+from features.schema import item_keys
+from features.settings import Settings
+from rollout import check
+from rollout.errors import NoSuchVersion, PreflightFailed
+from rollout.manifest import MANIFEST, Manifest, hash_files
+from rollout.repository import find, newest, prune, published
+
+
+def write_version(model_folder: Path, version: int) -> Path:
+    """A version whose SavedModel is three bytes."""
+    folder = model_folder / str(version)
+    (folder / "model.savedmodel").mkdir(parents=True)
+    (folder / "model.savedmodel" / "saved_model.pb").write_bytes(b"tf" + bytes([version]))
+    (folder / "golden.npz").write_bytes(b"golden")
+    write_catalog(
+        folder / "catalog.lmdb",
+        items=[CatalogItem("a", "A", ())],
+        categories=(),
+        popular=item_keys(["a"]),
+        neighbour_keys=np.zeros((1, 1), np.int64),
+        neighbour_scores=np.zeros((1, 1), np.float32),
+    )
+    names = ["model.savedmodel", "golden.npz", "catalog.lmdb"]
+    manifest = Manifest(
+        model="recommender",
+        version=version,
+        created="2024-01-01T00:00:00+00:00",
+        export="tiny",
+        trained="2024-01-01T00:00:00+00:00",
+        data_fingerprint="tiny",
+        code_revision="unknown",
+        seed=1,
+        hyper_parameters={},
+        metrics={},
+        widths={},
+        tensorflow="2.21",
+        files=hash_files(folder, names),
+    )
+    (folder / MANIFEST).write_text(manifest.text())
+    return folder
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    for version in range(1, 8):
+        write_version(tmp_path / "recommender", version)
+    return tmp_path / "recommender"
+
+
+def numbers(model_folder: Path) -> list[int]:
+    return [each.version for each in published(model_folder)]
+
+
+def test_the_newest_and_those_in_use_stay(model_folder: Path) -> None:
+    assert prune(model_folder, 2, in_use={1, 3}) == [2, 4, 5]
+    assert numbers(model_folder) == [1, 3, 6, 7]
+    assert prune(model_folder, 2, in_use={1, 3}) == []
+    assert prune(model_folder, 100, in_use=()) == []
+    assert prune(model_folder, 1, in_use=()) == [1, 3, 6]
+
+
+def test_what_a_killed_deletion_left_is_deleted_by_the_next(model_folder: Path) -> None:
+    (model_folder / "3").rename(model_folder / ".removed-3")
+    prune(model_folder, 100, in_use=())
+    assert not (model_folder / ".removed-3").exists()
+
+
+def test_a_version_that_is_not_published_is_named_with_those_that_are(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    assert find(model_folder, 2).manifest is not None
+    assert newest(model_folder) == 7
+    with pytest.raises(NoSuchVersion, match="version 9 is not published; published are: 1, 2, 3"):
+        find(model_folder, 9)
+    with pytest.raises(NoSuchVersion, match="make publish"):
+        newest(tmp_path / "empty")
+
+
+def test_a_version_as_it_was_published_passes(model_folder: Path) -> None:
+    check.check_files(find(model_folder, 2))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (
+            lambda folder: (folder / "golden.npz").write_bytes(b"other"),
+            "golden.npz: is not the file that was",
+        ),
+        (lambda folder: (folder / "model.savedmodel/saved_model.pb").unlink(), "saved_model.pb: is missing"),
+        (lambda folder: (folder / "model.savedmodel/more").write_bytes(b""), "more: is not in the manifest"),
+        (lambda folder: (folder / MANIFEST).write_text("{"), "has no manifest.json that can be read"),
+    ],
+)
+def test_a_file_that_is_not_as_it_was_published_is_named(
+    model_folder: Path, spoil: object, sentence: str
+) -> None:
+    spoil(model_folder / "2")  # type: ignore[operator]  # a lambda
+    with pytest.raises(PreflightFailed, match=sentence):
+        check.check_files(find(model_folder, 2))
+
+
+def test_a_version_that_the_machine_has_no_room_for_is_refused_with_the_figures(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path / "var", model_repository=tmp_path)
+    check.check_memory(find(model_folder, 2), settings)
+    monkeypatch.setattr(check, "available_bytes", lambda: 100 << 20)
+    with pytest.raises(
+        PreflightFailed, match="needs about 700 MiB beside the stable version, and 100 MiB are free"
+    ):
+        check.check_memory(find(model_folder, 2), settings)
+    elsewhere = settings.model_copy(update={"triton_address": "triton:8001"})
+    check.check_memory(find(model_folder, 2), elsewhere)
+
+
+def test_the_room_is_at_most_that_of_the_machine() -> None:
+    assert 0 < check.available_bytes() <= psutil.virtual_memory().total
