@@ -7,129 +7,57 @@ round, since shared machines are faster at one moment than at the next. Medians,
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
-import socket
 import statistics
-import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-import psutil
-
-from benchmarks.load import Load
+from benchmarks.processes import (
+    BenchmarkError,
+    cpu_s,
+    free_port,
+    listens,
+    load,
+    running,
+    serves_model,
+    users_of,
+    wait,
+)
 from features.settings import Settings, load_settings
 from features.state_folder import make_state_folder
-from features.store import StoreUnavailable, open_store
-
-_READY_S = 180.0
-_END_S = 30.0
-_USERS = 1000
+from features.store import StoreUnavailable
 
 FLOOR, COALESCED, ONE_BY_ONE = "empty grpc.aio call", "gateway", "gateway, one ModelInfer per request"
-
-
-class BenchmarkError(Exception):
-    """Something that the benchmark needs is missing or does not start."""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def _running(log: Path, *module: str, **settings: object) -> Iterator[psutil.Process]:
-    env = {**os.environ, **{f"RIPTIDE_{name.upper()}": str(value) for name, value in settings.items()}}
-    with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-m", *module], env=env, stdout=file, stderr=file)
-        try:
-            yield psutil.Process(process.pid)
-        finally:
-            process.terminate()
-            try:
-                process.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait(what: str, log: Path, process: psutil.Process, ready: Callable[[], bool]) -> None:
-    end = time.monotonic() + _READY_S
-    while not ready():
-        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE or time.monotonic() > end:
-            raise BenchmarkError(f"{what} did not start; {log} says why")
-        time.sleep(0.1)
-
-
-def _serves_model(port: int) -> bool:
-    try:
-        # No proxy: what is asked runs here.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return bool(json.load(answer) == {"gateway": "SERVING", "model": "SERVING"})
-    except (OSError, ValueError):
-        return False
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _load(port: int, users: Sequence[str], in_flight: int, seconds: float, *, floor: bool = False) -> Load:
-    command = [sys.executable, "-m", "benchmarks.load", "--target", f"127.0.0.1:{port}"]
-    command += ["--in-flight", str(in_flight), "--seconds", str(seconds), *(["--floor"] if floor else [])]
-    done = subprocess.run(command, input="\n".join(users), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchmarkError(f"the load generator failed: {done.stderr.strip().splitlines()[-1]}")
-    return Load(**json.loads(done.stdout))
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    family = [process, *process.children(recursive=True)]
-    return float(sum(times.user + times.system for times in (member.cpu_times() for member in family)))
-
-
-async def _users(settings: Settings) -> list[str]:
-    store = open_store(settings)
-    try:
-        return await store.sample_users(_USERS)
-    finally:
-        await store.close()
 
 
 def _measure(
     settings: Settings, arguments: argparse.Namespace, folder: Path
 ) -> list[dict[str, dict[str, float]]]:
-    users = asyncio.run(_users(settings))
+    users = users_of(settings)
     if not users:
         raise BenchmarkError(f"{settings.store}: no users; run make run once")
-    triton = {f"triton_{kind}_port": _free_port() for kind in ("http", "grpc", "metrics")}
-    ports = {name: _free_port() for name in (FLOOR, COALESCED, ONE_BY_ONE)}
+    triton = {f"triton_{kind}_port": free_port() for kind in ("http", "grpc", "metrics")}
+    ports = {name: free_port() for name in (FLOOR, COALESCED, ONE_BY_ONE)}
     rounds: list[dict[str, dict[str, float]]] = []
     with ExitStack() as stack:
         logs = {name: folder / f"{index}.log" for index, name in enumerate(["Triton", *ports])}
-        stack.enter_context(_running(logs["Triton"], "inference", **triton))
+        stack.enter_context(running(logs["Triton"], "inference", **triton))
         workers = ["--workers", str(arguments.workers)]
         processes = {
             FLOOR: stack.enter_context(
-                _running(logs[FLOOR], "benchmarks.floor", "--port", str(ports[FLOOR]), *workers)
+                running(logs[FLOOR], "benchmarks.floor", "--port", str(ports[FLOOR]), *workers)
             )
         }
-        _wait("the floor", logs[FLOOR], processes[FLOOR], lambda: _listens(ports[FLOOR]))
+        wait("the floor", logs[FLOOR], processes[FLOOR], lambda: listens(ports[FLOOR]))
         for name in (COALESCED, ONE_BY_ONE):
-            http_port = _free_port()
+            http_port = free_port()
             processes[name] = stack.enter_context(
-                _running(
+                running(
                     logs[name],
                     "gateway",
                     *workers,
@@ -141,21 +69,21 @@ def _measure(
                     **triton,
                 )
             )
-            _wait(name, logs[name], processes[name], lambda port=http_port: _serves_model(port))  # type: ignore[misc]
-            _load(
+            wait(name, logs[name], processes[name], lambda port=http_port: serves_model(port))  # type: ignore[misc]
+            load(
                 ports[name], users, arguments.in_flight, 3.0
             )  # warms caches: every user's vector is kept now
         for number in range(arguments.rounds):
             figures: dict[str, dict[str, float]] = {}
             for name, port in ports.items():
-                cpu = _cpu_s(processes[name])
-                load = _load(port, users, arguments.in_flight, arguments.seconds, floor=name == FLOOR)
-                cpu = _cpu_s(processes[name]) - cpu
-                figures[name] = asdict(load) | {
-                    "per_s": load.per_s,
-                    "cpu_us_per_call": cpu / load.calls * 1e6,
+                cpu = cpu_s(processes[name])
+                measured = load(port, users, arguments.in_flight, arguments.seconds, floor=name == FLOOR)
+                cpu = cpu_s(processes[name]) - cpu
+                figures[name] = asdict(measured) | {
+                    "per_s": measured.per_s,
+                    "cpu_us_per_call": cpu / measured.calls * 1e6,
                 }
-                print(f"round {number + 1}: {name}: {load.per_s:.0f}/s", file=sys.stderr)
+                print(f"round {number + 1}: {name}: {measured.per_s:.0f}/s", file=sys.stderr)
             rounds.append(figures)
     return rounds
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,31 +15,42 @@ from features.settings import Settings
 from inference.environment import Interpreter, probe
 from inference.server import pid_file
 from rollout.publish import publish
+from tests.integration.program import ROOT, Program, start, wait_until
+from tests.integration.tiny_variant import Variant, write_exports
 from tests.ports import free_ports
 
-ROOT = Path(__file__).parents[2]
-READY_S = 120
+PORTS = (
+    "grpc_port",
+    "operator_port",
+    "http_port",
+    "triton_http_port",
+    "triton_grpc_port",
+    "triton_metrics_port",
+)
 
 
 def settings_below(folder: Path) -> Settings:
     """Settings of a deployment that writes only to `folder` and has ports of its own."""
-    http, grpc, metrics = free_ports(3)
-    return Settings(
-        state_dir=folder / "state",
-        model_repository=folder / "repository",
-        triton_http_port=http,
-        triton_grpc_port=grpc,
-        triton_metrics_port=metrics,
-    )
+    ports: dict[str, Any] = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    return Settings(state_dir=folder / "state", model_repository=folder / "repository", **ports)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Launcher:
     """A running `python -m inference`."""
 
-    process: subprocess.Popen[str]
+    program: Program
     settings: Settings
-    output: Path
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        """The launcher itself."""
+        return self.program.process
+
+    @property
+    def output(self) -> Path:
+        """Where its output goes."""
+        return self.program.output
 
     @property
     def server_pid(self) -> int:
@@ -52,59 +60,31 @@ class Launcher:
     @property
     def times_ready(self) -> int:
         """How often it said so."""
-        return self.output.read_text().count("triton ready: ")
+        return self.program.text.count("triton ready: ")
 
     def wait_ready(self, times: int = 1) -> None:
         """Wait until it said `times` times that it is ready."""
         wait_until(
-            lambda: self.times_ready >= times or self.process.poll() is not None,
-            lambda: self.output.read_text(),
+            lambda: self.times_ready >= times or not self.program.runs,
+            lambda: self.program.text,
         )
-        assert self.process.poll() is None, self.output.read_text()
+        assert self.program.runs, self.program.text
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
-
-
-def wait_until(condition: object, explain: object = lambda: "") -> None:
-    """Poll `condition` until it holds."""
-    deadline = time.monotonic() + READY_S
-    while not condition():  # type: ignore[operator]  # a lambda
-        assert time.monotonic() < deadline, explain()  # type: ignore[operator]  # a lambda
-        time.sleep(0.05)
+        return self.program.stop()
 
 
 def launch(settings: Settings) -> Launcher:
     """Start `python -m inference` with these settings."""
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
-    output = settings.state_dir / f"inference-{time.monotonic_ns()}.log"
-    fields = settings.model_dump(exclude_unset=True)
-    environment = os.environ | {f"RIPTIDE_{name.upper()}": str(value) for name, value in fields.items()}
-    with output.open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "inference"],
-            cwd=ROOT,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
-    return Launcher(process, settings, output)
+    return Launcher(start(settings, "inference"), settings)
 
 
 @pytest.fixture(scope="session")
 def tiny_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export folder as training writes it; read only."""
     folder = tmp_path_factory.mktemp("exports") / "tiny"
-    subprocess.run(
-        [sys.executable, "-m", "tests.integration.tiny_model", str(folder)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
+    write_exports({folder: Variant()})
     return folder
 
 
