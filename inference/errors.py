@@ -8,6 +8,7 @@ TritonError              one sentence that says what is wrong and what would be 
 ├── TritonExited         the server ended before the model was ready
 ├── ModelNotReady        the model was not ready in time
 ├── ProofFailed          the model is ready, but its answers are not the expected ones
+├── VersionDied          a version's process ended though nobody told it to
 ├── NoAnswer             Triton cannot be reached, or has no answer in time
 ├── NotAllowed           Triton wants another token before it lets itself be managed
 ├── LoadFailed           Triton could not bring its versions to what config.pbtxt lists
@@ -47,6 +48,10 @@ class ModelNotReady(TritonError):
 
 class ProofFailed(TritonError):
     """Known requests did not get their known answers."""
+
+
+class VersionDied(TritonError):
+    """A version that Triton calls ready, and that will not answer again."""
 
 
 class NoAnswer(TritonError):

@@ -1,4 +1,6 @@
-"""Keeps a proven Triton running: starts it, proves it, says so, and starts it again when it dies."""
+"""Keeps a proven Triton running: starts it, proves it, says so, and starts it again when it or its stable
+version dies.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ from inference.model_config import CONFIG
 from inference.proof import Proof
 from inference.readiness import load_others, load_stable
 from inference.server import TritonServer, check_ports
+from inference.watch import watch_stable
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
@@ -36,7 +39,7 @@ async def supervise(settings: Settings, stop: asyncio.Event, announce: Callable[
         TritonError: it could not be brought up the first time.
         OSError: likewise, and the machine was why: no process, no space, no permission.
 
-    Once it has been ready, both are logged, and it is started again.
+    Once it has been ready, both are logged, and it is started again; likewise when the stable version dies.
     """
     config = settings.model_repository / settings.model_name / CONFIG
     if not config.is_file():
@@ -61,7 +64,7 @@ async def supervise(settings: Settings, stop: asyncio.Event, announce: Callable[
             ever_ready = True
             announce(proof)
             await _unless(stop, server, load_others(settings))
-            await _unless(stop, server, stop.wait())
+            await _unless(stop, server, watch_stable(settings))
             return
         except (TritonError, OSError) as error:
             if not ever_ready:

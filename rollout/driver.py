@@ -34,6 +34,7 @@ from rollout.repository import find, newest, prune
 from rollout.state import LIVE, Phase, Records, Rollout
 from rollout.trial import try_out
 from rollout.window import Look, drop_old_reports, look
+from rollout.workbench import workbench
 
 TICK_S = 0.25
 _LOAD_TIMEOUT_S = 300.0
@@ -57,8 +58,7 @@ def only_driver(model_folder: Path) -> Iterator[None]:
     Raises:
         Busy: one is.
     """
-    model_folder.mkdir(parents=True, exist_ok=True)
-    with (model_folder / ".driver.lock").open("w") as lock:
+    with (workbench(model_folder) / "driver.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -170,7 +170,7 @@ class Driver:
             states = await self._states() or {}
             stable, _ = states.get(rollout.stable, ("", ""))
             if rollout.candidate in missing and stable == READY:
-                reason = f"version {rollout.candidate}: {error}"
+                reason = str(error)
                 await self._move(rollout, revision, lambda now_, at: state.failed_to_load(now_, reason, at))
             else:
                 log.error("%s", error)

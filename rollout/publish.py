@@ -18,7 +18,7 @@ from inference.model_config import CONFIG, PROFILES, Profile, build_config, with
 from inference.replay import Replay, replay
 from inference.repository import read_config, versions_present
 from rollout import ledger
-from rollout.configuration import config_lock, finish_interrupted, prepare, read_versions, set_versions
+from rollout.configuration import config_lock, finish_interrupted, prepare, read_versions
 from rollout.durable import sync, sync_tree
 from rollout.errors import BadExport, Busy, PreflightFailed
 from rollout.export_folder import FILES, SAVEDMODEL, Export, check_agreement, read_export
@@ -48,13 +48,11 @@ def publish(
     version: int | None = None,
     profile: str = "cpu",
     if_new: bool = False,
-    serve: bool = False,
 ) -> Published:
     """Check, try out and publish `export_folder`; the repository is as before if anything fails.
 
     Which versions are served stays as it was, and only a first one is served without being asked for: the
-    others are the rollout's to decide. `serve` makes this version the only one that Triton serves from its
-    next start or load, for when nobody is served yet.
+    others are the rollout's to decide.
 
     Raises:
         BadExport, PreflightFailed, VersionTaken, Busy: see `rollout.errors`.
@@ -68,8 +66,6 @@ def publish(
         with config_lock(model_folder):
             pass  # taking it finishes a publish that was killed
         if if_new and (newest := _newest_with(model_folder, _published_hashes(export))) is not None:
-            if serve:
-                set_versions(model_folder, [newest])
             return Published(newest, model_folder / str(newest), fresh=False, config_changed=False)
         ledger.choose(model_folder, version)  # refuse a taken number before the long part
         draft = Path(tempfile.mkdtemp(prefix=DRAFT_PREFIX, dir=workbench(model_folder)))
@@ -81,7 +77,7 @@ def publish(
             _write_manifest(settings, copied, tried, hashes, number)
             sync_tree(draft)
             with config_lock(model_folder):
-                changed = _commit(settings, copied, tried, number, PROFILES[profile], serve=serve)
+                changed = _commit(settings, copied, tried, number, PROFILES[profile])
             return Published(number, model_folder / str(number), fresh=True, config_changed=changed)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -138,15 +134,13 @@ def _write_manifest(
     (export.folder / MANIFEST).write_text(manifest.text())
 
 
-def _commit(
-    settings: Settings, export: Export, tried: Replay, version: int, profile: Profile, *, serve: bool
-) -> bool:
+def _commit(settings: Settings, export: Export, tried: Replay, version: int, profile: Profile) -> bool:
     """Make the draft a version, with its configuration; whether that differs in more than its versions."""
     model_folder = settings.model_repository / settings.model_name
     before = read_config(model_folder)
     # A list of which nothing is left, because somebody deleted it, would serve nothing for good.
     kept = [number for number in read_versions(model_folder) if number in versions_present(model_folder)]
-    versions = kept if kept and not serve else [version]
+    versions = kept or [version]
     config = build_config(settings.model_name, tried.signature, profile, versions)
     ledger.record(model_folder, version)
     if config != before:

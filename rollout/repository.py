@@ -10,8 +10,9 @@ from pathlib import Path
 from inference.repository import versions_present
 from rollout.errors import NoSuchVersion
 from rollout.manifest import Manifest, read_manifest
+from rollout.workbench import workbench
 
-_REMOVED_PREFIX = ".removed-"
+_REMOVED_PREFIX = "removed-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,14 @@ def prune(model_folder: Path, keep: int, in_use: Collection[int]) -> list[int]:
         keep: at least 1.
         in_use: loaded in Triton, or to be loaded after its next start.
     """
-    for leftover in model_folder.glob(f"{_REMOVED_PREFIX}*"):
+    bench = workbench(model_folder)
+    for leftover in bench.glob(f"{_REMOVED_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     present = versions_present(model_folder)
     removed = [version for version in present[:-keep] if version not in in_use]
     for version in removed:
         # Out of sight in one step: nobody may find half a version.
-        hidden = model_folder / f"{_REMOVED_PREFIX}{version}"
+        hidden = bench / f"{_REMOVED_PREFIX}{version}"
         (model_folder / str(version)).rename(hidden)
         shutil.rmtree(hidden)
     return removed

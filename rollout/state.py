@@ -243,7 +243,7 @@ def promote(rollout: Rollout, now: float, how: str = "an operator promoted it") 
 
 def retired(rollout: Rollout, now: float) -> Rollout:
     """The version before is no longer needed."""
-    return _moved(rollout, Phase.IDLE, now, f"version {rollout.previous} is unloaded", previous=None)
+    return _moved(rollout, Phase.IDLE, now, f"version {rollout.previous} is let go", previous=None)
 
 
 def roll_back(rollout: Rollout, reason: str, now: float) -> Rollout:

@@ -90,7 +90,7 @@ async def test_a_version_that_a_rollout_has_loaded_meanwhile_stays(tmp_path: Pat
 
 async def test_a_stable_version_that_cannot_be_loaded_is_an_error(tmp_path: Path, proven: list[int]) -> None:
     async with deployment(tmp_path, FakeTriton(broken={1: "corrupt"}), [1, 2]) as settings:
-        with pytest.raises(LoadFailed, match="version 1 .*corrupt"):
+        with pytest.raises(LoadFailed, match=r"version 1 .*corrupt"):
             await load_stable(settings)
     assert proven == []
 
@@ -121,7 +121,7 @@ async def test_why_others_triton_does_not_serve_the_stable_version_is_told_at_on
     tmp_path: Path, proven: list[int]
 ) -> None:
     async with deployment(tmp_path, FakeTriton(broken={1: "corrupt"}), [1]) as settings:
-        with pytest.raises(ModelNotReady, match="Triton does not serve recommender version 1: .*corrupt"):
+        with pytest.raises(ModelNotReady, match=r"Triton does not serve recommender version 1: .*corrupt"):
             await prove_served(settings.model_copy(update={"triton_ready_s": 3600.0}))
 
 

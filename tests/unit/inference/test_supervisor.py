@@ -39,11 +39,15 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     async def load_nothing(_: Settings) -> None:
         pass
 
+    async def watch(_: Settings) -> None:
+        await asyncio.Event().wait()
+
     monkeypatch.setattr(supervisor, "check_ports", lambda _: None)
     monkeypatch.setattr(supervisor, "find_triton", lambda _: None)
     monkeypatch.setattr(supervisor, "write_backend_folder", lambda _, folder: folder)
     monkeypatch.setattr(supervisor, "load_stable", prove)
     monkeypatch.setattr(supervisor, "load_others", load_nothing)
+    monkeypatch.setattr(supervisor, "watch_stable", watch)
     monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.001)
     settings = Settings(state_dir=tmp_path, model_repository=tmp_path / "repository")
     (settings.model_repository / settings.model_name).mkdir(parents=True)

@@ -15,6 +15,7 @@ from rollout import check
 from rollout.errors import NoSuchVersion, PreflightFailed
 from rollout.manifest import MANIFEST, Manifest, hash_files
 from rollout.repository import find, newest, prune, published
+from rollout.workbench import workbench
 
 
 def write_version(model_folder: Path, version: int) -> Path:
@@ -71,9 +72,10 @@ def test_the_newest_and_those_in_use_stay(model_folder: Path) -> None:
 
 
 def test_what_a_killed_deletion_left_is_deleted_by_the_next(model_folder: Path) -> None:
-    (model_folder / "3").rename(model_folder / ".removed-3")
+    leftover = workbench(model_folder) / "removed-3"
+    (model_folder / "3").rename(leftover)
     prune(model_folder, 100, in_use=())
-    assert not (model_folder / ".removed-3").exists()
+    assert not leftover.exists()
 
 
 def test_a_version_that_is_not_published_is_named_with_those_that_are(

@@ -55,7 +55,7 @@ def test_a_rollout_goes_through_every_phase_and_every_step() -> None:
         "25 % of",
         "100 % of",
         "stable version now",
-        "unloaded",
+        "let go",
     ):
         assert part in texts
 
