@@ -15,6 +15,8 @@ from features.record import Event
 from features.schema import EventType
 from features.traffic import parse_traffic
 from rollout.configuration import read_versions
+from rollout.window import look
+from tests.integration.program import READY_S
 from tests.integration.rollouts.deployment import USERS, Deployment
 from tests.integration.tiny_variant import ITEM_IDS
 
@@ -28,6 +30,16 @@ START = (
 def stubs(deployment: Deployment) -> int:
     """Processes that hold a version."""
     return sum("python_backend_stub" in process.name() for process in deployment.triton.children())
+
+
+async def every_gateway_can_call(deployment: Deployment, version: int) -> None:
+    """Returns when each worker has said so."""
+    async with asyncio.timeout(READY_S):
+        while True:
+            reports = (await look(deployment.store.control, time.time())).fresh
+            if len(reports) == deployment.settings.workers and all(version in each.ready for each in reports):
+                return
+            await asyncio.sleep(0.05)
 
 
 async def test_rollouts_in_a_row_fail_no_call_and_leave_nothing(deployment: Deployment) -> None:
@@ -74,6 +86,7 @@ async def test_users_stay_where_they_are_and_a_restart_of_everything_goes_on_wit
         deployment.start_gateway()
         deployment.start_inference()
         await deployment.wait_ready()
+        await every_gateway_can_call(deployment, 2)
         async with deployment.load() as again:
             await again.until(calls=2 * len(USERS))
         record = await deployment.record()
