@@ -116,6 +116,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
         "state_dir": folder / "var",
         "model_repository": folder / "repository",
         "triton_python": settings.triton_python.absolute(),
+        "keep_versions": arguments.rollouts + 1,
         **{
             f"{name}_port": free_port()
             for name in ("grpc", "operator", "http", "triton_http", "triton_grpc", "triton_metrics")
