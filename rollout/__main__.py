@@ -134,7 +134,7 @@ async def _with_store(settings: Settings, arguments: argparse.Namespace, console
             case _:
                 rollout = await _change(operator, arguments)
                 beat = await read_heartbeat(store.control, settings.model_name)
-                console.print(status_lines(rollout, beat))
+                console.print(status_lines(rollout, beat), soft_wrap=True)
     finally:
         await store.close()
     return 0
@@ -155,7 +155,8 @@ async def _begin(
     else:
         begun = await operator.start_experiment(arguments.name, arguments.version, arguments.percent, plan)
     if arguments.detach:
-        console.print(status_lines(begun, await read_heartbeat(control, settings.model_name)))
+        beat = await read_heartbeat(control, settings.model_name)
+        console.print(status_lines(begun, beat), soft_wrap=True)
         return 0
     ended = await follow(operator, control, settings.model_name, begun, console)
     return 1 if ended.phase is Phase.ROLLED_BACK else 0

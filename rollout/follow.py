@@ -27,13 +27,13 @@ async def follow(
 ) -> Rollout:
     """Prints what happens to a rollout that was just begun until it is over; returns it as it is then."""
     printed = begun.history[-1].time
-    console.print(entry_line(begun.history[-1]))
+    console.print(entry_line(begun.history[-1]), soft_wrap=True)
     missed = False
     while True:
         rollout = await operator.get()
         for entry in rollout.history:
             if entry.time > printed:
-                console.print(entry_line(entry))
+                console.print(entry_line(entry), soft_wrap=True)
                 printed = entry.time
         if rollout.phase in _OVER:
             return rollout

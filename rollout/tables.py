@@ -21,7 +21,9 @@ _LATEST = 8
 
 def versions_table(versions: Sequence[PublishedVersion], rollout: Rollout | None) -> Table:
     """The published versions, and what each is at the moment."""
-    table = Table("version", "role", "published", "code", "data", "seed", "NDCG@10", "MB")
+    table = Table(
+        "version", "role", "published", "code", "data", "seed", "NDCG@10", "MB", box=None, pad_edge=False
+    )
     for each in versions:
         manifest = each.manifest
         size = f"{each.size_bytes / 1e6:.1f}"
@@ -32,9 +34,9 @@ def versions_table(versions: Sequence[PublishedVersion], rollout: Rollout | None
         table.add_row(
             str(each.version),
             role(each.version, rollout),
-            manifest.created,
-            manifest.code_revision[:12],
-            manifest.data_fingerprint[:12],
+            manifest.created[:16].replace("T", " "),
+            manifest.code_revision[:8],
+            manifest.data_fingerprint[:8],
             str(manifest.seed),
             f"{quality:.4f}" if isinstance(quality, float) else "",
             size,
@@ -105,6 +107,8 @@ def figures_table(
         "unseen",
         "overlap",
         "drift",
+        box=None,
+        pad_edge=False,
     )
     for version in sorted(totals):
         total, now = totals[version], figures.get(version, VersionFigures())
@@ -148,9 +152,11 @@ def report_table(experiment: str, arms: Sequence[Arm]) -> RenderableType:
         ("converted", treatment.converted, control.converted),
     ):
         by, low, high = difference(one, other)
-        clear = "beyond chance" if low > 0 or high < 0 else "no difference beyond chance"
+        clear = "excludes 0" if low > 0 or high < 0 else "includes 0"
         lines.append(
-            Text(f"{what}: treatment − control {by * 100:+.2f} points, 95 % {_interval(low, high)}; {clear}")
+            Text(
+                f"{what}: treatment − control {by * 100:+.2f} points, the 95 % interval {_interval(low, high)} {clear}"
+            )
         )
     return Group(table, *lines)
 

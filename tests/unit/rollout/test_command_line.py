@@ -49,11 +49,7 @@ def test_an_operators_day_without_a_driver(folder: Path) -> None:
     assert "stable version 1, candidate 2 with 0 %; phase check" in said
     assert "no driver runs" in said
     status, said, _ = rollout(folder, "versions")
-    assert [line.split()[3] for line in said.splitlines() if line.startswith("│")] == [
-        "stable",
-        "candidate",
-        "│",
-    ]
+    assert [line.split()[:2] for line in said.splitlines()[1:3]] == [["1", "stable"], ["2", "candidate"]]
     status, _, complaint = rollout(folder, "start", "--version", "3", "--detach")
     assert (status, complaint) == (
         2,

@@ -90,6 +90,6 @@ async def test_the_table_says_whether_the_arms_differ_beyond_chance(store: LmdbS
         console.print(report_table("larger", await report(store, "larger")))
     said = captured.get()
     assert "clicked: treatment − control +100.00 points" in said
-    assert "beyond chance" in said
+    assert "excludes 0" in said
     assert "converted: treatment − control +0.00 points" in said
-    assert "no difference beyond chance" in said
+    assert "includes 0" in said
