@@ -152,12 +152,9 @@ def report_table(experiment: str, arms: Sequence[Arm]) -> RenderableType:
         ("converted", treatment.converted, control.converted),
     ):
         by, low, high = difference(one, other)
-        clear = "excludes 0" if low > 0 or high < 0 else "includes 0"
-        lines.append(
-            Text(
-                f"{what}: treatment − control {by * 100:+.2f} points, the 95 % interval {_interval(low, high)} {clear}"
-            )
-        )
+        clear = "excludes" if low > 0 or high < 0 else "includes"
+        interval = f"the 95 % interval {_interval(low, high)} {clear} 0"
+        lines.append(Text(f"{what}: treatment − control {by * 100:+.2f} points; {interval}"))
     return Group(table, *lines)
 
 
