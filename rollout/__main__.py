@@ -124,7 +124,7 @@ async def _with_store(settings: Settings, arguments: argparse.Namespace, console
                 if not arms:
                     print(f"--name: no user has met an experiment {arguments.name!r}", file=sys.stderr)
                     return 2
-                console.print(report_table(arguments.name, arms))
+                console.print(report_table(arms))
             case "watch":
                 from rollout.follow import watch
 

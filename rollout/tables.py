@@ -130,9 +130,11 @@ def figures_table(
     return table
 
 
-def report_table(experiment: str, arms: Sequence[Arm]) -> RenderableType:
+def report_table(arms: Sequence[Arm]) -> RenderableType:
     """The arms of an experiment, and how they differ."""
-    table = Table("arm", "users", "clicked", "95 % interval", "converted", "95 % interval", title=experiment)
+    table = Table(
+        "arm", "users", "clicked", "95 % interval", "converted", "95 % interval", box=None, pad_edge=False
+    )
     for arm in arms:
         table.add_row(
             arm.name.rpartition("/")[2],

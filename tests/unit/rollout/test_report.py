@@ -87,7 +87,7 @@ async def test_the_table_says_whether_the_arms_differ_beyond_chance(store: LmdbS
     await store.append([Event(user, "x", EventType.CLICK, 5) for user in users if int(user) % 2])
     console = Console(width=120)
     with console.capture() as captured:
-        console.print(report_table("larger", await report(store, "larger")))
+        console.print(report_table(await report(store, "larger")))
     said = captured.get()
     assert "clicked: treatment − control +100.00 points" in said
     assert "excludes 0" in said
