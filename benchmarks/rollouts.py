@@ -103,6 +103,35 @@ def _command(env: dict[str, str], *words: str) -> str:
     return done.stdout
 
 
+def seconds_to_roll_back(env: dict[str, str], version: int, triton: psutil.Process) -> float:
+    """From the death of a candidate's process, with 30 % of the users, to its rollback."""
+
+    def record() -> dict[str, object]:
+        return dict(json.loads(_command(env, "rollout", "status", "--json")))
+
+    def until(phase: str) -> dict[str, object]:
+        while (now := record())["phase"] != phase:
+            if now["phase"] == "rolled_back":
+                raise BenchmarkError(f"version {version} was rolled back: {now['reason']}")
+            time.sleep(0.2)
+        return now
+
+    before = {child.pid for child in triton.children(recursive=True)}
+    words = f"rollout start --version {version} --step-time 1h --detach".split()
+    _command(env, *words)
+    until("shadow")
+    _command(env, "rollout", "set", "30")
+    time.sleep(3.0)
+    [candidate] = [
+        child
+        for child in triton.children(recursive=True)
+        if child.pid not in before and "stub" in child.name()
+    ]
+    killed = time.time()
+    candidate.kill()
+    return float(str(until("rolled_back")["since"])) - killed
+
+
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Does it; the figures by name."""
     settings = load_settings()
@@ -162,9 +191,12 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
             time.sleep(_STEADY_S)
             after_mib = resident_mib(processes)
             marks.append(time.time())
+            rolled_back_s = seconds_to_roll_back(env, 1, triton)
+            time.sleep(1.0)
+            marks.append(time.time())
         steady = [calls_between(out, marks[0], marks[1]), calls_between(out, marks[3], marks[4])]
         during = calls_between(out, marks[1], marks[2])
-        everything = calls_between(out, marks[0], marks[4])
+        everything = calls_between(out, marks[0], marks[5])
     steady_p99 = statistics.mean(part.p99_ms for part in steady)
     return {
         "rollouts": arguments.rollouts,
@@ -179,6 +211,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
         "p50 ms during rollouts": round(during.p50_ms, 1),
         "p99 ms during rollouts": round(during.p99_ms, 1),
         "p99 during / steady": round(during.p99_ms / steady_p99, 2),
+        "seconds from the death of a candidate's process to its rollback": round(rolled_back_s, 2),
         "memory MiB, before and after": [round(before_mib), round(after_mib)],
         "memory after / before": round(after_mib / before_mib, 3),
     }

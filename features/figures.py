@@ -83,15 +83,20 @@ class VersionFigures:
     """What was counted of one version. Every field adds up."""
 
     calls: int = 0
-    """Recommend calls that were sent to it."""
+    """Recommend calls that it answered or failed; those that an operator pinned are left out."""
     errors: int = 0
     """Of these, those that it failed: an error, no answer in time, or one that is not finite."""
     degraded: int = 0
     """Of these, those whose caller got a fallback page. The others were answered by the stable version."""
+    cold: int = 0
+    """Calls beside those, of users who have a history and of whose items it knows none: a fallback page."""
     latency: Histogram = field(default_factory=Histogram)
     """From a call's arrival to its answer, of the calls that it answered."""
+    batches: int = 0
+    """Requests to Triton for those calls. The calls of one share its fate: only batches are independent."""
+    failed_batches: int = 0
     model_cached: Histogram = field(default_factory=Histogram)
-    """Time in Triton of each call, of batches in which no vector had to be encoded."""
+    """Time in Triton of each batch that was answered and in which no vector had to be encoded."""
     model_encoded: Histogram = field(default_factory=Histogram)
     """The same, of the other batches."""
     shadow_calls: int = 0
@@ -99,8 +104,11 @@ class VersionFigures:
     shadow_errors: int = 0
     shadow_dropped: int = 0
     """Requests that were to be answered unseen and were not, because there was no room for it."""
-    shadow_model: Histogram = field(default_factory=Histogram)
-    """Time in Triton of each shadow call."""
+    shadow_cold: int = 0
+    """Requests that were to be answered unseen, of users of whose items it knows none."""
+    shadow_batches: int = 0
+    """Requests to Triton for the shadow calls."""
+    failed_shadow_batches: int = 0
     pairs: int = 0
     """Shadow answers that were compared with the live one for the same request."""
     overlap_sum: float = 0.0
@@ -117,6 +125,19 @@ class VersionFigures:
 
     def __sub__(self, other: VersionFigures) -> VersionFigures:
         return VersionFigures(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as values of JSON."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_plain(cls, figures: Mapping[str, Any]) -> VersionFigures:
+        """The inverse of `plain`.
+
+        Raises:
+            FiguresError, or what Python raises: they are no figures of this release.
+        """
+        return cls(**{name: _figure(name, figure) for name, figure in figures.items()})
 
     @property
     def overlap(self) -> float:
@@ -165,10 +186,7 @@ class Report:
                 "revision": self.revision,
                 "ready": sorted(self.ready),
                 "refused": {str(version): reason for version, reason in self.refused.items()},
-                "versions": {
-                    str(version): {f.name: _plain(getattr(figures, f.name)) for f in fields(figures)}
-                    for version, figures in self.versions.items()
-                },
+                "versions": {str(version): figures.plain() for version, figures in self.versions.items()},
             },
             separators=(",", ":"),
         ).encode()
@@ -190,9 +208,7 @@ def decode(value: bytes) -> Report:
             ready=frozenset(map(int, stored["ready"])),
             refused={int(version): str(reason) for version, reason in stored["refused"].items()},
             versions={
-                int(version): VersionFigures(
-                    **{name: _figure(name, value) for name, value in figures.items()}
-                )
+                int(version): VersionFigures.from_plain(figures)
                 for version, figures in stored["versions"].items()
             },
         )

@@ -1,4 +1,8 @@
-"""The `ControlStore` of the embedded store: three more databases beside those of the users."""
+"""The `ControlStore` of the embedded store.
+
+Documents and reports have an environment of their own: when users have filled theirs, an operator must still
+be able to roll back. Exposures are beside the users, whose transactions they need.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,33 @@ import json
 import struct
 from collections.abc import Collection, Sequence
 from hashlib import blake2b
+from pathlib import Path
 
 import lmdb
 
 from features.control import Document, Exposure, experiment_of
 from features.lmdb_environment import LmdbEnvironment, user_key
 
-DATABASES = ("documents", "reports", "exposures")
+BESIDE_USERS = ("exposures",)
+"""Databases that the users' environment must have."""
+
+MAP_MIB = 64
+"""Several hundred reports of 100 KB; on the disk the file is only as large as what is in it."""
 
 _REVISION = struct.Struct("<q")
 _DIGEST_BYTES = 16
 
 
 class LmdbControl:
-    """Documents, reports and exposures in an environment that the users' store has opened."""
+    """Documents and reports in `own`, exposures in the environment of the users."""
 
-    def __init__(self, environment: LmdbEnvironment) -> None:
-        self._environment = environment
-        self._users = environment.databases["users"]
-        self._documents, self._reports, self._exposures = (environment.databases[name] for name in DATABASES)
+    def __init__(self, own: LmdbEnvironment, of_users: LmdbEnvironment) -> None:
+        self._own, self._of_users = own, of_users
+        self._documents, self._reports = own.databases["documents"], own.databases["reports"]
+        self._users, self._exposures = of_users.databases["users"], of_users.databases["exposures"]
 
     async def read_document(self, name: str) -> Document:
-        with self._environment.reading("documents") as txn:
+        with self._own.reading("documents") as txn:
             return _document(txn.get(name.encode()))
 
     async def replace_document(self, name: str, value: bytes, revision: int) -> bool:
@@ -37,14 +46,14 @@ class LmdbControl:
             txn.put(name.encode(), _REVISION.pack(revision + 1) + value, db=self._documents)
             return True
 
-        replaced: bool = await self._environment.write(change)
+        replaced: bool = await self._own.write(change)
         return replaced
 
     async def put_report(self, source: str, value: bytes) -> None:
-        await self._environment.write(lambda txn: txn.put(source.encode(), value, db=self._reports))
+        await self._own.write(lambda txn: txn.put(source.encode(), value, db=self._reports))
 
     async def reports(self) -> dict[str, bytes]:
-        with self._environment.reading("reports") as txn:
+        with self._own.reading("reports") as txn:
             return {bytes(source).decode(): bytes(value) for source, value in txn.cursor()}
 
     async def drop_reports(self, sources: Collection[str]) -> None:
@@ -53,7 +62,7 @@ class LmdbControl:
                 txn.delete(source.encode(), db=self._reports)
 
         if sources:
-            await self._environment.write(change)
+            await self._own.write(change)
 
     async def log_exposures(self, exposures: Sequence[Exposure]) -> None:
         def change(txn: lmdb.Transaction) -> None:
@@ -64,11 +73,11 @@ class LmdbControl:
                 value = json.dumps([exposure.user_id, exposure.arm, exposure.at]).encode()
                 txn.put(key, value, overwrite=False, db=self._exposures)
 
-        await self._environment.write(change)
+        await self._of_users.write(change)
 
     async def exposures(self, experiment: str) -> list[Exposure]:
         name = experiment.encode()
-        with self._environment.reading("exposures") as txn:
+        with self._of_users.reading("exposures") as txn:
             return [
                 Exposure(*json.loads(bytes(value)))
                 for key, value in txn.cursor()
@@ -76,13 +85,28 @@ class LmdbControl:
             ]
 
     async def exposures_of(self, user_id: str) -> list[Exposure]:
-        with self._environment.reading("exposures") as txn:
+        with self._of_users.reading("exposures") as txn:
             return [Exposure(*json.loads(value)) for _, value in _of_user(txn.cursor(), user_id)]
 
     def forget(self, txn: lmdb.Transaction, user_id: str) -> None:
         """Deletes a user's exposures, in the transaction that deletes the user."""
         for key, _ in _of_user(txn.cursor(self._exposures), user_id):
             txn.delete(key, db=self._exposures)
+
+
+def open_own(store_folder: Path) -> LmdbEnvironment:
+    """The environment of documents and reports, in a folder inside the store's.
+
+    Raises:
+        StoreUnavailable: the folder cannot be used.
+    """
+    folder = store_folder / "control"
+    return LmdbEnvironment(
+        folder,
+        map_bytes=MAP_MIB << 20,
+        databases=("documents", "reports"),
+        when_full=f"{folder}: documents and reports have filled their {MAP_MIB} MiB",
+    )
 
 
 def user_digest(user_id: str) -> bytes:

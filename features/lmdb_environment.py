@@ -38,8 +38,14 @@ def user_key(user_id: str) -> bytes:
 class LmdbEnvironment:
     """The databases in a folder. Open a folder once per process: LMDB allows no more."""
 
-    def __init__(self, folder: Path, *, map_bytes: int, databases: Sequence[str]) -> None:
+    def __init__(self, folder: Path, *, map_bytes: int, databases: Sequence[str], when_full: str) -> None:
         """Opens them, making the folder if need be, and frees the slots of readers that died.
+
+        Args:
+            folder: where the files are.
+            map_bytes: largest size of the data file.
+            databases: their names.
+            when_full: what `StoreFull` says.
 
         Raises:
             StoreUnavailable: the folder cannot be used.
@@ -59,6 +65,7 @@ class LmdbEnvironment:
             self.databases = {name: self._env.open_db(name.encode()) for name in databases}
         except (lmdb.Error, OSError) as error:
             raise StoreUnavailable(f"{folder}: the store cannot be opened ({error})") from error
+        self._when_full = when_full
         self._queue: SimpleQueue[tuple[Change, Future[Any]] | None] = SimpleQueue()
         self._writer = threading.Thread(target=self._write_until_closed, name="store-writer", daemon=True)
         self._writer.start()
@@ -94,6 +101,12 @@ class LmdbEnvironment:
         await asyncio.to_thread(self._writer.join)
         self._env.close()
 
+    def close_unused(self) -> None:
+        """Releases a folder in which nothing was written yet: there is no write to wait for."""
+        self._queue.put(None)
+        self._writer.join()
+        self._env.close()
+
     def _write_until_closed(self) -> None:
         closing = False
         while not closing:
@@ -117,15 +130,14 @@ class LmdbEnvironment:
                 for entry in batch:
                     self._commit([entry])
             else:
-                batch[0][1].set_exception(_translated(error))
+                batch[0][1].set_exception(self._translated(error))
             return
         for (_, done), result in zip(batch, results, strict=True):
             done.set_result(result)
 
-
-def _translated(error: Exception) -> Exception:
-    if isinstance(error, lmdb.MapFullError):
-        return StoreFull("the store is full: raise RIPTIDE_STORE_MAP_GIB and restart")
-    if isinstance(error, lmdb.Error | RecordError):
-        return StoreUnavailable(f"the store cannot be written ({error})")
-    return error  # a defect, which must not pass for a fault of the disk
+    def _translated(self, error: Exception) -> Exception:
+        if isinstance(error, lmdb.MapFullError):
+            return StoreFull(self._when_full)
+        if isinstance(error, lmdb.Error | RecordError):
+            return StoreUnavailable(f"the store cannot be written ({error})")
+        return error  # a defect, which must not pass for a fault of the disk

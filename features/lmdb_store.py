@@ -23,7 +23,7 @@ from features.record import (
     with_attributes,
     with_events,
 )
-from features.store import Appended
+from features.store import Appended, StoreUnavailable
 
 # The key in the database `about`.
 _LOADED = b"loaded"
@@ -32,7 +32,10 @@ log = logging.getLogger("riptide.features.lmdb_store")
 
 
 class LmdbStore:
-    """A `FeatureStore` in a folder. Open a folder once per process: LMDB allows no more."""
+    """A `FeatureStore` in a folder. Open a folder once per process: LMDB allows no more.
+
+    Two environments: that of the users, and in the folder `control` that of documents and reports.
+    """
 
     def __init__(self, folder: Path, *, history_cap: int, map_bytes: int) -> None:
         """Opens the store, making the folder if need be, and frees the slots of readers that died.
@@ -40,19 +43,29 @@ class LmdbStore:
         Args:
             folder: where the files are.
             history_cap: events kept per user.
-            map_bytes: largest size of the data file.
+            map_bytes: largest size of the users' data file; documents and reports have another.
 
         Raises:
             StoreUnavailable: the folder cannot be used.
         """
         self._history_cap = history_cap
         self._environment = LmdbEnvironment(
-            folder, map_bytes=map_bytes, databases=("users", "excluded", "about", *lmdb_control.DATABASES)
+            folder,
+            map_bytes=map_bytes,
+            databases=("users", "excluded", "about", *lmdb_control.BESIDE_USERS),
+            when_full="the store is full: raise RIPTIDE_STORE_MAP_GIB and restart",
         )
         self._users, self._excluded, self._about = (
             self._environment.databases[name] for name in ("users", "excluded", "about")
         )
-        self.control = lmdb_control.LmdbControl(self._environment)
+        try:
+            # After the first: the folder that it lies in was made with its mode.
+            self._of_control = lmdb_control.open_own(folder)
+        except StoreUnavailable:
+            # Or this process could never open the store again.
+            self._environment.close_unused()
+            raise
+        self.control = lmdb_control.LmdbControl(self._of_control, self._environment)
 
     # Reads
 
@@ -134,6 +147,7 @@ class LmdbStore:
 
     async def close(self) -> None:
         await self._environment.close()
+        await self._of_control.close()
 
     def _is_excluded(self, txn: lmdb.Transaction, user_id: str) -> bool:
         return txn.get(user_key(user_id), db=self._excluded) is not None

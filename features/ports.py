@@ -14,10 +14,12 @@ def port_problem(settings: Settings, field: str) -> str | None:
     """Why nothing can listen on a port, and which setting to change, in one sentence; None if it can.
 
     Args:
-        settings: they name the port, and the address to bind: `triton_host` for Triton's ports, else `host`.
+        settings: they name the port and the address to bind: `triton_host`, `operator_host` or `host`.
         field: the port's field, such as `grpc_port`.
     """
-    host_field = "triton_host" if field.startswith("triton_") else "host"
+    host_field = next(
+        (f"{kind}_host" for kind in ("triton", "operator") if field.startswith(f"{kind}_")), "host"
+    )
     host: str = getattr(settings, host_field)
     port: int = getattr(settings, field)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

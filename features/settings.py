@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """Gateway, gRPC."""
     operator_port: Port = 50052
     """The operator's gRPC service (rollouts), by `python -m rollout drive`."""
+    operator_host: Host = "127.0.0.1"
+    """What the operator's service binds. Its calls and the token are not encrypted: leave it on loopback."""
     http_port: Port = 8080
     """Gateway, HTTP: `/metrics`, `/healthz`, `/readyz`."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1

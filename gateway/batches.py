@@ -133,6 +133,7 @@ class Batches:
 
         entries, rows, all_stages = zip(*known, strict=True)
         stale = any(row.answer is None for row in rows)
+        own = [entry for entry in entries if entry.asked.cohort != PINNED]
         began = time.perf_counter()
         try:
             scores = await self.scorer.score(
@@ -142,12 +143,18 @@ class Batches:
                 vectors=stale,
                 timeout_s=max(entry.deadline for entry in entries) - asyncio.get_running_loop().time(),
             )
-        except VersionGone as error:
-            self.router.gone(version, str(error))
+        except Exception as error:
+            if own:
+                self.figures.batch_failed(number)
+            if isinstance(error, VersionGone):
+                self.router.gone(version, str(error))
             raise
         model_ms = _ms_since(began)
         self.metrics.batch(number, rows, features_ms, model_ms)
-        self.figures.batch(number, len(rows), model_ms, encoded=stale)
+        if own and _in_time(own):
+            self.figures.batch_answered(number, model_ms, encoded=stale)
+        elif own:
+            self.figures.batch_failed(number)
         for index, (entry, row, stages) in enumerate(zip(entries, rows, all_stages, strict=True)):
             stages.model = model_ms
             if not entry.answer.done():
@@ -168,6 +175,17 @@ class Batches:
         if self.router.shadowed is not None and version is self.router.serving:
             live = [index for index, entry in enumerate(entries) if entry.asked.cohort == STABLE]
             self.shadow.offer(live, rows, scores, crowded=self.of(number).backlog >= self.max_batch)
+
+
+def _in_time(entries: Sequence[Waiting[Asked, Scored]]) -> bool:
+    """Whether an answer that has just come is in time for any of these requests.
+
+    One whose caller hung up counts by its deadline: that the caller went says nothing of the version.
+    """
+    now = asyncio.get_running_loop().time()
+    return any(
+        not entry.answer.done() or (entry.answer.cancelled() and now < entry.deadline) for entry in entries
+    )
 
 
 def _row(request: PageRequest, record: UserRecord, version: ServingVersion) -> Row:

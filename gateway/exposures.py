@@ -7,6 +7,7 @@ import logging
 import time
 
 from features.control import ControlStore, Exposure
+from features.lmdb_environment import user_key
 from features.store import StoreError
 
 _INTERVAL_S = 0.25
@@ -23,26 +24,28 @@ class Exposures:
 
     def __init__(self, control: ControlStore) -> None:
         self._control = control
-        self._known: dict[str, str] = {}  # user id → the arm noted last
+        self._known: dict[bytes, str] = {}  # `user_key` → the arm noted last
         self._waiting: list[Exposure] = []
         self._lost = 0
 
     def note(self, user_id: str, arm: str) -> None:
         """Notes that a user has met an arm."""
-        if self._known.get(user_id) == arm:
+        user = user_key(user_id)
+        if self._known.get(user) == arm:
             return
         if len(self._waiting) >= _MOST_WAITING:
             self._lost += 1
             return
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[user_id] = arm
+        self._known[user] = arm
         self._waiting.append(Exposure(user_id, arm, int(time.time())))
 
     def forget(self, user_id: str) -> None:
         """Takes back what is not written yet of a user, before the store forgets them."""
-        self._waiting = [exposure for exposure in self._waiting if exposure.user_id != user_id]
-        self._known.pop(user_id, None)
+        user = user_key(user_id)
+        self._waiting = [exposure for exposure in self._waiting if user_key(exposure.user_id) != user]
+        self._known.pop(user, None)
 
     async def write_for_good(self) -> None:
         """Writes until cancelled."""
@@ -63,7 +66,7 @@ class Exposures:
                 await self._control.log_exposures(waiting)
         except (StoreError, TimeoutError) as error:
             for exposure in waiting:
-                self._known.pop(exposure.user_id, None)
+                self._known.pop(user_key(exposure.user_id), None)
             log.warning(
                 "exposures not written, to be noted at the users' next calls: %d (%s)",
                 len(waiting),

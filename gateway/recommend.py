@@ -88,8 +88,9 @@ class Recommend:
                 reasons[:limit] if reasons is not None else None,
             )
             page = Page(items, version.version, cohort, Degraded.NO, scored.stages)
-            # Cohorts with a slash are the arms of an experiment.
-            if "/" in cohort and version.version == choice.meant:
+            # Cohorts with a slash are the arms of an experiment. Whichever version answered: were users left
+            # out while the version of their arm fails, the rest would not compare with the other arm's.
+            if "/" in cohort:
                 self.exposures.note(request.user_id, cohort)
         page.stages.page = _ms_since(started)
         return page
@@ -112,7 +113,8 @@ class Recommend:
             stable = self.router.serving if cohort != PINNED else None
             left_s = end - time.perf_counter()
             if stable is None or stable.version == first.version or left_s <= 0:
-                self.figures.degraded(first.version)
+                if cohort != PINNED:
+                    self.figures.degraded(first.version)
                 raise
         try:
             return await self._ask(stable, request, cohort, left_s)
@@ -129,14 +131,19 @@ class Recommend:
         except StoreUnavailable:
             raise
         except Exception as error:
-            self.figures.failed(number)
+            if cohort != PINNED:
+                self.figures.failed(number)
             if isinstance(error, ModelUnavailable):
                 raise
             # A defect of ours, of one request in the batch perhaps: its neighbours get a page all the same.
             log.exception("a batch failed")
             raise ModelUnavailable(f"version {number}: {error!r}") from error
+        if cohort == PINNED:
+            return scored
         if scored.keys is not None:
             self.figures.answered(number, _ms_since(submitted))
+        elif len(scored.record.keys):
+            self.figures.cold(number)
         return scored
 
     async def _without_model(

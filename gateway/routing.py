@@ -40,8 +40,6 @@ class Choice(NamedTuple):
     """None: no version can be called."""
     cohort: str
     """Why this version, as the .proto lists it. It is the user's cohort also if another version stands in."""
-    meant: int
-    """The version that the record gives to this cohort; `version` is another one if that is not ready."""
 
 
 class Router:
@@ -64,7 +62,7 @@ class Router:
         """The stable version, or what stands in for it; None while no version may get all calls."""
         self.shadowed: tuple[ServingVersion, float] | None = None
         """The candidate that answers requests of the stable version unseen, and what share of them, in %."""
-        self._everyone: Choice | None = Choice(None, STABLE, 0)
+        self._everyone: Choice | None = Choice(None, STABLE)
         """Where calls go that need no look at their user; None while users are told apart."""
         self.catalog_version, self.catalog = self._newest_catalog()
         # `catalog` is for titles, filters and fallback pages, `catalog_version` is whose it is: that of the
@@ -94,12 +92,12 @@ class Router:
     def choose(self, user_id: str, pinned: int | None = None) -> Choice:
         """Where a call of this user goes, or one for which an operator has `pinned` a version."""
         if pinned is not None:
-            return Choice(self.ready.get(pinned), PINNED, pinned)
+            return Choice(self.ready.get(pinned), PINNED)
         if self._everyone is not None:
             return self._everyone
         assert self._traffic is not None, "only a record tells users apart"
         meant, cohort = self._traffic.choose(user_id)
-        return Choice(self.ready.get(meant) or self.serving, cohort, meant)
+        return Choice(self.ready.get(meant) or self.serving, cohort)
 
     def gone(self, version: ServingVersion, reason: str) -> None:
         """Notes what a call was told: the version is no longer there. The next look may find it again."""
@@ -160,7 +158,7 @@ class Router:
         if serving is None:
             # What is on trial must not get everybody because the stable version is not there.
             serving = ready.get(max(ready.keys() - on_trial, default=0))
-        self._everyone = None if split else Choice(serving, STABLE, serving.version if serving else 0)
+        self._everyone = None if split else Choice(serving, STABLE)
         shadow_percent = traffic.shadow_percent if traffic is not None else 0.0
         self.shadowed = (candidate, shadow_percent) if candidate is not None and shadow_percent > 0 else None
         if serving is not self.serving:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import random
@@ -76,6 +75,8 @@ class Shadow:
             for place in sample
             if knows_any(candidate.catalog, rows[place].record)
         ]
+        if cold := len(sample) - len(pairs):
+            self._figures.shadow_cold(candidate.version, cold)
         if pairs:
             self._call = asyncio.get_running_loop().create_task(self._score(candidate, pairs))
             self._call.add_done_callback(self._ended)
@@ -92,12 +93,13 @@ class Shadow:
     async def _score(self, candidate: ServingVersion, pairs: Sequence[_Pair]) -> None:
         number = candidate.version
         try:
-            inputs = model_inputs(candidate, [pair.row for pair in pairs])
-            began = time.perf_counter()
             scores = await self._scorer.score(
-                candidate, inputs, reasons=False, vectors=True, timeout_s=self._timeout_s
+                candidate,
+                model_inputs(candidate, [pair.row for pair in pairs]),
+                reasons=False,
+                vectors=False,
+                timeout_s=self._timeout_s,
             )
-            model_ms = (time.perf_counter() - began) * 1000
             compared = [
                 _compare(pair, keys, own)
                 for pair, keys, own in zip(pairs, scores.item_keys, scores.scores, strict=True)
@@ -107,7 +109,7 @@ class Shadow:
                 log.exception("a shadow call failed")
             self._figures.shadow_failed(number, len(pairs))
             return
-        self._figures.shadow_answered(number, len(pairs), model_ms)
+        self._figures.shadow_answered(number, len(pairs))
         for overlap, own_score, live_score in filter(None, compared):
             self._figures.compared(number, overlap=overlap, own_score=own_score, live_score=live_score)
 

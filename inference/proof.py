@@ -81,13 +81,21 @@ async def prove_version(stub: Any, model: str, repository: Path, version: int) -
     return Proof(model, version, golden.rows)
 
 
-async def infer(stub: Any, model: str, version: int, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
+async def infer(
+    stub: Any,
+    model: str,
+    version: int,
+    inputs: Arrays,
+    outputs: Sequence[str],
+    *,
+    timeout_s: float = CALL_TIMEOUT_S,
+) -> Arrays:
     """One `ModelInfer`; arrays in, the named arrays out.
 
     Raises:
         grpc.aio.AioRpcError: as Triton answered.
     """
-    answer = await stub.ModelInfer(infer_request(model, version, inputs, outputs), timeout=CALL_TIMEOUT_S)
+    answer = await stub.ModelInfer(infer_request(model, version, inputs, outputs), timeout=timeout_s)
     return {
         output.name: np.frombuffer(raw, NUMPY_TYPES[output.datatype]).reshape(tuple(output.shape))
         for output, raw in zip(answer.outputs, answer.raw_output_contents, strict=True)

@@ -1,13 +1,15 @@
 """Whether the stable version still answers, for as long as Triton runs.
 
-Each version is a process of its own. If one dies, killed for memory for instance, Triton goes on calling the
-version ready, answers none of its calls, and never starts it again.
+Each version is a process of its own. If one dies, killed for memory for instance, or hangs, Triton goes on
+calling the version ready, answers none of its calls, and never starts it again. Triton itself may hang, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
@@ -21,11 +23,26 @@ from inference.repository import listed_versions
 from inference.signature import OUTPUT_SETS
 
 EVERY_S = 2.0
+CALL_TIMEOUT_S = 15.0
+LATE_CALLS = 2
+"""One alone may be late because this process was stopped meanwhile, or the machine asleep."""
 
 log = logging.getLogger("riptide.inference")
 
 _DEAD = "is not healthy"
 """What Triton says of the process, in the answer to a call that it should have had."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A version, what it is asked, and what came of that."""
+
+    version: int
+    inputs: Arrays
+    late: int = 0
+    """Calls without an answer in time since the last that had one."""
+    silent_since: float = 0.0
+    """When the first of them began, on the monotonic clock."""
 
 
 async def watch_stable(settings: Settings) -> None:
@@ -34,25 +51,46 @@ async def watch_stable(settings: Settings) -> None:
     It asks for outputs that the version was warmed up with: the first run of others holds up all calls.
 
     Raises:
-        VersionDied: its process is gone.
+        VersionDied: its process is gone, or it hangs: `LATE_CALLS` were not answered in time, and none was
+            in between.
     """
     folder = settings.model_repository / settings.model_name
     async with open_channel(settings.triton_target) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        stable: _Watched | None = None
         while True:
             await asyncio.sleep(EVERY_S)
             try:
                 for version in listed_versions(folder)[:1]:
-                    inputs = _small(read_golden(folder / str(version) / "golden.npz").inputs)
-                    await infer(stub, settings.model_name, version, inputs, OUTPUT_SETS[0])
+                    if stable is None or stable.version != version:
+                        golden = read_golden(folder / str(version) / "golden.npz")
+                        stable = _Watched(version, _small(golden.inputs))
+                    await _ask(stub, settings.model_name, stable)
             except UnfitModel as error:
                 log.error("whether the stable version answers cannot be seen: %s", error)
-            except grpc.aio.AioRpcError as error:
-                # Others say that it comes or goes, or is late: what that means is not for us to judge.
-                if _DEAD in (error.details() or ""):
-                    raise VersionDied(
-                        f"the process of {settings.model_name} version {version} has died"
-                    ) from error
+
+
+async def _ask(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str, watched: _Watched) -> None:
+    began = time.monotonic()
+    try:
+        await infer(stub, model, watched.version, watched.inputs, OUTPUT_SETS[0], timeout_s=CALL_TIMEOUT_S)
+    except grpc.aio.AioRpcError as error:
+        if _DEAD in (error.details() or ""):
+            raise VersionDied(f"the process of {model} version {watched.version} has died") from error
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            # It comes or goes: what that means is not for us to judge. Nor is it an answer: a channel to a
+            # Triton that hangs says so each time that it gives up connecting.
+            return
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            watched.silent_since = watched.silent_since if watched.late else began
+            watched.late += 1
+            if watched.late >= LATE_CALLS:
+                silent_s = time.monotonic() - watched.silent_since
+                raise VersionDied(
+                    f"{model} version {watched.version} has not answered for {silent_s:.0f} s"
+                ) from error
+            return
+    watched.late = 0
 
 
 def _small(inputs: Arrays) -> Arrays:

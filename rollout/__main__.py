@@ -116,7 +116,7 @@ async def _with_store(settings: Settings, arguments: argparse.Namespace, console
             case "prune":
                 rollout = await operator.get()
                 keep = arguments.keep or settings.keep_versions
-                in_use = {*rollout.loaded, *listed_versions(model_folder)}
+                in_use = {*rollout.in_use, *listed_versions(model_folder)}
                 removed = prune(model_folder, keep, in_use)
                 print(f"deleted: {', '.join(map(str, removed)) or 'none'}")
             case "report":
@@ -129,6 +129,8 @@ async def _with_store(settings: Settings, arguments: argparse.Namespace, console
                 from rollout.follow import watch
 
                 await watch(operator, store.control, settings.model_name, console)
+            case "status" if arguments.json:
+                print((await operator.get()).model_dump_json(indent=1))
             case "start" | "experiment":
                 return await _begin(settings, operator, store.control, arguments, console)
             case _:
@@ -165,11 +167,11 @@ async def _begin(
 async def _change(operator: Operator, arguments: argparse.Namespace) -> Rollout:
     match arguments.command:
         case "set":
-            return await operator.set_percent(arguments.percent)
+            return await operator.set_percent(arguments.percent, arguments.version)
         case "promote":
-            return await operator.promote()
+            return await operator.promote(arguments.version)
         case "rollback":
-            return await operator.roll_back(arguments.reason)
+            return await operator.roll_back(arguments.reason, arguments.version)
         case "discard":
             return await operator.discard()
         case "end-experiment":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import psutil
 
 from features.catalog import Catalog, CatalogError
 from features.settings import Settings
 from inference.server import pid_file
+from inference.tensorflow_backend.memory_guard import free_bytes
 from rollout.errors import PreflightFailed
 from rollout.manifest import hash_files
 from rollout.repository import PublishedVersion
@@ -62,24 +61,12 @@ def check_memory(candidate: PublishedVersion, settings: Settings) -> None:
         path.stat().st_size for path in (candidate.folder / "model.savedmodel").rglob("*") if path.is_file()
     )
     needed = max(_stubs_rss(settings), default=_FIRST_VERSION_BYTES) + _MODEL_FACTOR * savedmodel
-    free = available_bytes()
+    free = free_bytes()
     if needed > free:
         raise PreflightFailed(
             f"version {candidate.version} needs about {needed >> 20} MiB beside the stable version, and "
             f"{free >> 20} MiB are free on this machine"
         )
-
-
-def available_bytes() -> int:
-    """Memory that a new process could have: of the machine, or of the control group if that has less."""
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return free if limit == "max" else min(free, max(0, int(limit) - used))
 
 
 def _stubs_rss(settings: Settings) -> list[int]:

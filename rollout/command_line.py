@@ -43,12 +43,15 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--grace", type=_seconds, default=_PLAN.grace_s, help="the version before stays so long")
     _add_candidate(one)
-    commands.add_parser("status", help="where the rollout stands")
+    one = commands.add_parser("status", help="where the rollout stands")
+    one.add_argument("--json", action="store_true", help="the whole record")
     one = commands.add_parser("set", help="give the candidate a share of the users, and hold there")
     one.add_argument("percent", type=_percent)
-    commands.add_parser("promote", help="make the candidate the stable version now")
+    _add_meant(one)
+    _add_meant(commands.add_parser("promote", help="make the candidate the stable version now"))
     one = commands.add_parser("rollback", help="all traffic back to the version before")
     one.add_argument("--reason", default="an operator rolled it back")
+    _add_meant(one)
     commands.add_parser("discard", help="unload a candidate that was rolled back")
     commands.add_parser("watch", help="the figures of each version, until Ctrl-C")
 
@@ -62,6 +65,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_meant(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--version", type=number, help="the version that is meant; refused if it is another one")
+
+
 def _add_candidate(one: argparse.ArgumentParser) -> None:
     one.add_argument("--version", type=number, help="the version; without it, the newest one")
     one.add_argument(
@@ -72,6 +79,7 @@ def _add_candidate(one: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--max-error-rate", type=float, default=_BOUNDS.error_rate, help="beyond the stable one's"
     )
+    one.add_argument("--max-cold-rate", type=float, default=_BOUNDS.cold_rate, help="beyond the stable one's")
     one.add_argument("--max-latency-ratio", type=float, default=_BOUNDS.latency_ratio, help="of the p99s")
     one.add_argument("--min-overlap", type=float, default=_BOUNDS.overlap, help="of the top 10, 0 to 1")
     one.add_argument("--max-drift", type=float, default=_BOUNDS.drift, help="of scores, standard deviations")
@@ -89,6 +97,7 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
         given |= {"steps": arguments.steps, "grace_s": arguments.grace}
     bounds = Bounds(
         error_rate=arguments.max_error_rate,
+        cold_rate=arguments.max_cold_rate,
         latency_ratio=arguments.max_latency_ratio,
         overlap=arguments.min_overlap,
         drift=arguments.max_drift,

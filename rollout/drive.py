@@ -49,9 +49,10 @@ async def drive(settings: Settings) -> None:
         stack.push_async_callback(store.close)
         channel = await stack.enter_async_context(open_channel(settings.triton_target))
         driver = Driver(settings, store.control, open_control(settings, channel))
+        operator_token(settings.state_dir)  # made now, so that operators find it
         operator = Operator(settings, Records(store.control, settings.model_name))
-        service = Service(operator, store.control, settings.model_name, operator_token(settings.state_dir))
-        server = serve(service, f"{settings.host}:{settings.operator_port}")
+        service = Service(operator, store.control, settings.model_name, settings.state_dir)
+        server = serve(service, f"{settings.operator_host}:{settings.operator_port}")
         await server.start()
         stack.push_async_callback(server.stop, _STOP_S)
         log.info("the driver of %s runs; operators: port %d", settings.model_name, settings.operator_port)

@@ -6,6 +6,7 @@ RolloutError          one sentence that names the file or field
 ├── VersionTaken      the version number is, or was, in use
 ├── Busy              another publish, or another driver, is at work
 ├── NotPossible       not at this point of a rollout
+├── Crossed           the rollout is of another version than the operator thinks
 ├── NoSuchVersion     the version is not published
 └── BadRecord         the record of a rollout cannot be read
 """
@@ -35,6 +36,10 @@ class Busy(RolloutError):
 
 class NotPossible(RolloutError):
     """What was asked for does not fit where the rollout stands."""
+
+
+class Crossed(RolloutError):
+    """Another operator was faster: what was asked for was meant for another rollout."""
 
 
 class NoSuchVersion(RolloutError):

@@ -1,9 +1,10 @@
 """Whether a candidate may go on, beside what the stable version did in the same time.
 
 A figure from few calls proves little, so rates are not compared as they stand. A candidate is in breach when
-its failures, or its slow calls, are more than the bound allows *beyond chance*: when as many or more would
-come up less than once in 10,000 looks if it kept the bound exactly (one-sided exact binomial test). And it
-passes only if it has answered `Bounds.min_calls` calls.
+its failures, or its slow answers, are more than the bound allows *beyond chance*: when as many or more would
+come up less than once in 10,000 looks if it kept the bound exactly (one-sided exact binomial test), and at
+least three did. What is counted are requests to Triton: the calls of one share its fate, so they are no
+independent samples. And it passes only if it has answered `Bounds.min_calls` calls.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from rollout.state import Bounds
 _CHANCE = 1e-4
 _MIN_PAIRS = 20
 """Pairs of answers before their mean overlap and score are compared with a bound."""
+_MIN_BAD = 3
+"""A hiccup of the machine fails a request or two; they would be beyond chance where there are few."""
+_MIN_COLD = 10
+_MIN_USUAL = 50
+"""Batches of the stable version before its quantiles are a measure."""
 _QUANTILES = ((0.99, "99th percentile"), (0.5, "median"))
 
 
@@ -44,6 +50,7 @@ def judge(stable: VersionFigures, candidate: VersionFigures, bounds: Bounds, *, 
     breach = (
         _too_many_errors(stable, candidate, bounds)
         or _too_slow(stable, candidate, bounds)
+        or _too_cold(stable, candidate, bounds)
         or _too_different(candidate, bounds)
     )
     calls = candidate.shadow_calls if shadow else candidate.calls
@@ -72,15 +79,18 @@ def summary(stable: VersionFigures, candidate: VersionFigures, *, shadow: bool) 
 
 
 def _too_many_errors(stable: VersionFigures, candidate: VersionFigures, bounds: Bounds) -> str:
-    calls = candidate.calls + candidate.shadow_calls
-    errors = candidate.errors + candidate.shadow_errors
-    usual = stable.errors / stable.calls if stable.calls else 0.0
-    if _by_chance(calls, errors, min(1.0, usual + bounds.error_rate)) >= _CHANCE:
-        return ""
-    return (
-        f"{errors} of {calls} calls failed ({errors / calls:.2%}); of the stable version's {usual:.2%}, "
-        f"and {bounds.error_rate:.2%} more is the bound"
-    )
+    usual = stable.failed_batches / stable.batches if stable.batches else 0.0
+    # Apart: many shadow calls that go well must not hide that those with users behind them fail.
+    for kind, batches, failed in (
+        ("calls", candidate.batches, candidate.failed_batches),
+        ("shadow calls", candidate.shadow_batches, candidate.failed_shadow_batches),
+    ):
+        if _beyond_chance(batches, failed, usual + bounds.error_rate):
+            return (
+                f"{failed} of {batches} batches of {kind} failed ({failed / batches:.2%}); of the stable "
+                f"version's {usual:.2%}, and {bounds.error_rate:.2%} more is the bound"
+            )
+    return ""
 
 
 def _too_slow(stable: VersionFigures, candidate: VersionFigures, bounds: Bounds) -> str:
@@ -88,16 +98,31 @@ def _too_slow(stable: VersionFigures, candidate: VersionFigures, bounds: Bounds)
     for kind in ("model_cached", "model_encoded"):
         usual: Histogram = getattr(stable, kind)
         own: Histogram = getattr(candidate, kind)
-        if usual.total < bounds.min_calls:
+        if usual.total < _MIN_USUAL:
             continue
         for quantile, name in _QUANTILES:
             limit_ms = bounds.latency_ratio * usual.quantile(quantile)
             slow = own.above(limit_ms)
-            if _by_chance(own.total, slow, 1 - quantile) < _CHANCE:
+            if _beyond_chance(own.total, slow, 1 - quantile):
                 return (
-                    f"{slow} of {own.total} calls took Triton longer than {limit_ms:.1f} ms, "
+                    f"{slow} of {own.total} batches took Triton longer than {limit_ms:.1f} ms, "
                     f"{bounds.latency_ratio:g} times the {name} of the stable version"
                 )
+    return ""
+
+
+def _too_cold(stable: VersionFigures, candidate: VersionFigures, bounds: Bounds) -> str:
+    usual = stable.cold / (stable.calls + stable.cold) if stable.calls + stable.cold else 0.0
+    for kind, cold, calls in (
+        ("calls", candidate.cold, candidate.cold + candidate.calls),
+        ("shadow calls", candidate.shadow_cold, candidate.shadow_cold + candidate.shadow_calls),
+    ):
+        if cold >= _MIN_COLD and _beyond_chance(calls, cold, usual + bounds.cold_rate):
+            return (
+                f"{cold} of {calls} {kind} ({cold / calls:.2%}) got fallback pages, as it knows nothing of "
+                f"their histories; of the stable version's {usual:.2%}, and {bounds.cold_rate:.2%} more is "
+                "the bound"
+            )
     return ""
 
 
@@ -115,6 +140,10 @@ def _too_different(candidate: VersionFigures, bounds: Bounds) -> str:
             f"({candidate.pairs} pages), and {bounds.drift:g} is the most"
         )
     return ""
+
+
+def _beyond_chance(samples: int, hits: int, rate: float) -> bool:
+    return hits >= _MIN_BAD and _by_chance(samples, hits, min(1.0, rate)) < _CHANCE
 
 
 def _by_chance(calls: int, hits: int, rate: float) -> float:

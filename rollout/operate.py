@@ -9,7 +9,7 @@ from features.settings import Settings
 from features.traffic import Experiment
 from rollout import state
 from rollout.configuration import read_versions, set_versions
-from rollout.errors import NotPossible
+from rollout.errors import Crossed, NotPossible
 from rollout.repository import find, newest
 from rollout.state import Plan, Records, Rollout
 
@@ -19,6 +19,7 @@ class Operator:
 
     Raises, all of them:
         NotPossible: it does not fit where the rollout stands; nothing was changed.
+        Crossed: the rollout is of another version than `of`; nothing was changed.
         NoSuchVersion, BadRecord, StoreError: see there.
     """
 
@@ -41,6 +42,8 @@ class Operator:
         """Begins an experiment between the stable version and `version`, by default the newest one."""
         chosen = version if version is not None else newest(self._model_folder)
         find(self._model_folder, chosen)
+        if await self._records.control.exposures(name):
+            raise NotPossible(f"name: users have met an experiment {name!r} already; choose another name")
 
         def begin(rollout: Rollout, now: float) -> Rollout:
             experiment = Experiment(name=name, control=rollout.stable, treatment=chosen, percent=percent)
@@ -63,19 +66,19 @@ class Operator:
         set_versions(self._model_folder, rollout.loaded)
         return rollout
 
-    async def set_percent(self, percent: float) -> Rollout:
-        """Gives the candidate a share of the users, and holds there."""
+    async def set_percent(self, percent: float, of: int | None = None) -> Rollout:
+        """Gives the candidate a share of the users, and holds there; Crossed if it is not version `of`."""
         if not 0 <= percent <= 100:
             raise NotPossible(f"percent: must be from 0 to 100, not {percent:g}")
-        return await self._change(lambda rollout, now: state.hold_at(rollout, percent, now))
+        return await self._change(lambda rollout, now: state.hold_at(_meant(rollout, of), percent, now))
 
-    async def promote(self) -> Rollout:
-        """Makes the candidate the stable version."""
-        return await self._change(state.promote)
+    async def promote(self, of: int | None = None) -> Rollout:
+        """Makes the candidate the stable version; Crossed if it is not version `of`."""
+        return await self._change(lambda rollout, now: state.promote(_meant(rollout, of), now))
 
-    async def roll_back(self, reason: str) -> Rollout:
-        """Gives all traffic to the version that was stable before."""
-        return await self._change(lambda rollout, now: state.roll_back(rollout, reason, now))
+    async def roll_back(self, reason: str, of: int | None = None) -> Rollout:
+        """Gives all traffic to the version that was stable before; Crossed if `of` is not on its way."""
+        return await self._change(lambda rollout, now: state.roll_back(_meant(rollout, of), reason, now))
 
     async def discard(self) -> Rollout:
         """Unloads a candidate that was rolled back."""
@@ -90,3 +93,11 @@ class Operator:
         configured = read_versions(self._model_folder)
         stable = configured[0] if configured else newest(self._model_folder)
         return state.idle(stable, time.time(), f"version {stable} is the stable version")
+
+
+def _meant(rollout: Rollout, of: int | None) -> Rollout:
+    """The record, if it is of the version that the operator means, or they have named none."""
+    under_way = rollout.candidate if rollout.candidate is not None else rollout.stable
+    if of is not None and of != under_way:
+        raise Crossed(f"version: the rollout is of version {under_way} now, not of {of}; look again")
+    return rollout

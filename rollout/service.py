@@ -8,6 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
@@ -17,9 +18,9 @@ from client.riptide.v1 import rollouts_pb2 as pb
 from client.riptide.v1.rollouts_pb2_grpc import RolloutsServicer, add_RolloutsServicer_to_server
 from features.control import ControlStore
 from features.figures import VersionFigures
-from features.operator_token import TOKEN_METADATA
+from features.operator_token import TOKEN_METADATA, operator_token
 from features.store import StoreError
-from rollout.errors import BadRecord, NoSuchVersion, NotPossible
+from rollout.errors import BadRecord, Crossed, NoSuchVersion, NotPossible
 from rollout.heartbeat import read_heartbeat
 from rollout.operate import Operator
 from rollout.state import Plan, Rollout
@@ -27,6 +28,8 @@ from rollout.window import Look, look
 
 _WATCH_S = 1.0
 _SPAN_S = 10.0
+_MOST_CALLS = 64
+"""At once, of all operators; each that watches is one."""
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -36,11 +39,11 @@ log = logging.getLogger("riptide.rollout.service")
 class Service(RolloutsServicer):
     """Lets in who shows the operator's token."""
 
-    def __init__(self, operator: Operator, control: ControlStore, model: str, token: str) -> None:
+    def __init__(self, operator: Operator, control: ControlStore, model: str, state_dir: Path) -> None:
         self._operator = operator
         self._control = control
         self._model = model
-        self._token = token
+        self._state_dir = state_dir
 
     async def Get(self, request: pb.RolloutsGetRequest, context: Context) -> pb.RolloutsGetResponse:
         return pb.RolloutsGetResponse(rollout=await self._done(context, self._operator.get))
@@ -60,16 +63,22 @@ class Service(RolloutsServicer):
 
     async def SetTraffic(self, request: pb.SetTrafficRequest, context: Context) -> pb.SetTrafficResponse:
         return pb.SetTrafficResponse(
-            rollout=await self._done(context, lambda: self._operator.set_percent(request.percent))
+            rollout=await self._done(
+                context, lambda: self._operator.set_percent(request.percent, request.version or None)
+            )
         )
 
     async def Promote(self, request: pb.PromoteRequest, context: Context) -> pb.PromoteResponse:
-        return pb.PromoteResponse(rollout=await self._done(context, self._operator.promote))
+        return pb.PromoteResponse(
+            rollout=await self._done(context, lambda: self._operator.promote(request.version or None))
+        )
 
     async def RollBack(self, request: pb.RollBackRequest, context: Context) -> pb.RollBackResponse:
         reason = request.reason or "an operator rolled it back"
         return pb.RollBackResponse(
-            rollout=await self._done(context, lambda: self._operator.roll_back(reason))
+            rollout=await self._done(
+                context, lambda: self._operator.roll_back(reason, request.version or None)
+            )
         )
 
     async def Watch(
@@ -77,8 +86,12 @@ class Service(RolloutsServicer):
     ) -> AsyncIterator[pb.RolloutsWatchResponse]:
         looks: deque[Look] = deque(maxlen=int(_SPAN_S / _WATCH_S) + 1)
         while True:
-            rollout = await self._done(context, self._operator.get)
-            looks.append(await look(self._control, time.time()))
+
+            async def get() -> Rollout:
+                looks.append(await look(self._control, time.time()))
+                return await self._operator.get()
+
+            rollout = await self._done(context, get)
             now, before = looks[-1], looks[0]
             yield pb.RolloutsWatchResponse(
                 rollout=rollout,
@@ -92,7 +105,8 @@ class Service(RolloutsServicer):
     async def _done(self, context: Context, work: Callable[[], Awaitable[Rollout]]) -> pb.Rollout:
         """What the caller gets for `work`; ends the call with the status that fits if it fails."""
         shown = dict(context.invocation_metadata() or ()).get(TOKEN_METADATA, "")
-        if not hmac.compare_digest(str(shown).encode(), self._token.encode()):
+        # Read for each call: there are few, and a token that was replaced holds at once.
+        if not hmac.compare_digest(str(shown).encode(), operator_token(self._state_dir).encode()):
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED, f"{TOKEN_METADATA}: is missing, or not the operator's token"
             )
@@ -101,6 +115,8 @@ class Service(RolloutsServicer):
             beat = await read_heartbeat(self._control, self._model)
         except (NotPossible, BadRecord) as error:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except Crossed as error:
+            await context.abort(grpc.StatusCode.ABORTED, str(error))
         except NoSuchVersion as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except ValidationError as error:
@@ -124,7 +140,7 @@ def serve(service: Service, address: str) -> grpc.aio.Server:
     Raises:
         RuntimeError: it cannot listen at `address`.
     """
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)], maximum_concurrent_rpcs=_MOST_CALLS)
     add_RolloutsServicer_to_server(service, server)
     server.add_insecure_port(address)
     return server

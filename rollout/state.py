@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -23,6 +23,7 @@ from features.traffic import Experiment, Percent, Traffic, document_name
 from rollout.errors import BadRecord, NotPossible
 
 _MOST_HISTORY = 100
+_LONGEST_REASON = 600
 
 
 class Phase(StrEnum):
@@ -50,12 +51,14 @@ class Bounds(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     error_rate: Annotated[float, Field(ge=0, le=1)] = 0.001
-    """How much its share of failed calls may exceed that of the stable version."""
-    latency_ratio: Annotated[float, Field(gt=0)] = 2.0
+    """How much its share of failed batches may exceed that of the stable version."""
+    cold_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """How much its share of calls of users whose items it does not know may exceed the stable version's."""
+    latency_ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     """How many times the stable version's time in Triton its own may be, at the median and at the p99."""
     overlap: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Least mean share of the stable version's top 10 that its own top 10 holds."""
-    drift: Annotated[float, Field(gt=0)] = 5.0
+    drift: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
     """Furthest that its mean score may lie from the stable version's, in standard deviations of that."""
     min_calls: Annotated[int, Field(ge=1)] = 50
     """Calls that it must have answered before it may pass a step."""
@@ -113,6 +116,9 @@ class Rollout(Traffic):
     """In ROLLED_BACK: the candidate stays loaded, to be looked at."""
     reason: str = ""
     """In ROLLED_BACK: why."""
+    reference: dict[str, Any] = Field(default_factory=dict)
+    """What was counted of the stable version when it last had calls (`VersionFigures.plain`): at 100 % it has
+    none, and a driver that is started then needs something to judge by."""
     history: tuple[Entry, ...] = ()
     """The latest entries, oldest first."""
 
@@ -125,6 +131,11 @@ class Rollout(Traffic):
         candidate = (self.candidate,) if self.candidate is not None and wanted else ()
         previous = (self.previous,) if self.previous is not None else ()
         return (self.stable, *candidate, *previous)
+
+    @property
+    def in_use(self) -> frozenset[int]:
+        """The versions that may not be deleted."""
+        return frozenset((*self.loaded, *((self.candidate,) if self.candidate is not None else ())))
 
 
 def idle(stable: int, now: float, text: str) -> Rollout:
@@ -139,10 +150,7 @@ def start(rollout: Rollout, version: int, plan: Plan, now: float) -> Rollout:
         NotPossible: one is under way, or the version is the stable one.
     """
     if rollout.phase not in (Phase.IDLE, Phase.ROLLED_BACK):
-        raise NotPossible(
-            f"version {rollout.candidate or rollout.stable} is under way (phase {rollout.phase}): "
-            "promote it or roll it back first"
-        )
+        raise NotPossible(_busy(rollout))
     if version == rollout.stable:
         raise NotPossible(f"version {version} is the stable version already")
     what = f"experiment {plan.experiment.name} with" if plan.experiment else "rollout of"
@@ -165,10 +173,7 @@ def serve(rollout: Rollout, version: int, now: float) -> Rollout:
         NotPossible: a rollout or an experiment is under way.
     """
     if rollout.phase not in (Phase.IDLE, Phase.ROLLED_BACK):
-        raise NotPossible(
-            f"version {rollout.candidate or rollout.stable} is under way (phase {rollout.phase}): "
-            "promote it or roll it back first"
-        )
+        raise NotPossible(_busy(rollout))
     text = f"version {version} is the stable version"
     return _moved(rollout, Phase.IDLE, now, text, stable=version, candidate=None)
 
@@ -197,8 +202,9 @@ def proven(rollout: Rollout, now: float, how: str) -> Rollout:
     return _at_step(rollout, 0, now, how)
 
 
-def passed(rollout: Rollout, now: float, how: str) -> Rollout:
+def passed(rollout: Rollout, now: float, how: str, reference: dict[str, Any]) -> Rollout:
     """The candidate has passed shadow calls or a step: the next one, or promotion."""
+    rollout = rollout.model_copy(update={"reference": reference})
     if rollout.phase is Phase.SHADOW:
         return _at_step(rollout, 0, now, how)
     if rollout.step + 1 < len(rollout.plan.steps):
@@ -246,8 +252,8 @@ def retired(rollout: Rollout, now: float) -> Rollout:
     return _moved(rollout, Phase.IDLE, now, f"version {rollout.previous} is let go", previous=None)
 
 
-def roll_back(rollout: Rollout, reason: str, now: float) -> Rollout:
-    """All traffic to the version that was stable before. A candidate that was loaded stays so.
+def roll_back(rollout: Rollout, reason: str, now: float, *, keep: bool = True) -> Rollout:
+    """All traffic to the version that was stable before. With `keep`, a candidate that was loaded stays so.
 
     Raises:
         NotPossible: nothing is under way.
@@ -262,14 +268,13 @@ def roll_back(rollout: Rollout, reason: str, now: float) -> Rollout:
             f"there is nothing to roll back (phase {rollout.phase}); to return to an older version, start a "
             "rollout of it"
         )
+    # One line, whatever a program has said.
+    reason = " ".join(reason.split())[:_LONGEST_REASON]
     was_loaded = rollout.phase not in (Phase.CHECK, Phase.LOAD)
     text = f"rolled back to version {back['stable']}: {reason}"
-    return _moved(rollout, Phase.ROLLED_BACK, now, text, **back, reason=reason, keep_candidate=was_loaded)
-
-
-def failed_to_load(rollout: Rollout, reason: str, now: float) -> Rollout:
-    """Triton could not load the candidate."""
-    return roll_back(rollout, reason, now).model_copy(update={"keep_candidate": False})
+    return _moved(
+        rollout, Phase.ROLLED_BACK, now, text, **back, reason=reason, keep_candidate=keep and was_loaded
+    )
 
 
 def not_kept(rollout: Rollout, now: float) -> Rollout:
@@ -301,6 +306,16 @@ def end_experiment(rollout: Rollout, now: float) -> Rollout:
     return _moved(rollout, Phase.IDLE, now, text, candidate=None)
 
 
+def _busy(rollout: Rollout) -> str:
+    if rollout.phase is Phase.EXPERIMENT and rollout.experiment is not None:
+        return f"the experiment {rollout.experiment.name} runs: end it first"
+    if rollout.phase is Phase.RETIRE:
+        return f"version {rollout.previous} is being let go: wait a moment, or roll back first"
+    return (
+        f"version {rollout.candidate} is under way (phase {rollout.phase}): promote it or roll it back first"
+    )
+
+
 def _at_step(rollout: Rollout, step: int, now: float, how: str) -> Rollout:
     percent = rollout.plan.steps[step]
     return _moved(
@@ -323,6 +338,7 @@ def _moved(rollout: Rollout, phase: Phase, now: float, text: str, **changes: obj
         "held": False,
         "keep_candidate": False,
         "reason": "",
+        "reference": rollout.reference if phase is Phase.CANARY else {},
     }
     history = (*rollout.history, Entry(time=now, text=text))[-_MOST_HISTORY:]
     update = stays | {"phase": phase, "since": now, "history": history} | changes
@@ -333,7 +349,8 @@ class Records:
     """Reads and changes the record of one model."""
 
     def __init__(self, control: ControlStore, model: str) -> None:
-        self._control = control
+        self.control = control
+        """Where the record is."""
         self._name = document_name(model)
 
     async def read(self) -> tuple[Rollout | None, int]:
@@ -343,7 +360,7 @@ class Records:
             BadRecord: it cannot be read as one.
             StoreUnavailable: the store does not answer.
         """
-        document = await self._control.read_document(self._name)
+        document = await self.control.read_document(self._name)
         if not document.revision:
             return None, 0
         try:
@@ -355,7 +372,7 @@ class Records:
 
     async def replace(self, rollout: Rollout, revision: int) -> bool:
         """Writes the record if it is still at `revision`; whether it did."""
-        return await self._control.replace_document(self._name, rollout.model_dump_json().encode(), revision)
+        return await self.control.replace_document(self._name, rollout.model_dump_json().encode(), revision)
 
     async def change(self, make: Callable[[Rollout | None], Rollout]) -> Rollout:
         """Replaces the record by what `make` makes of it, made anew as often as somebody else was faster.

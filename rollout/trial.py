@@ -25,7 +25,8 @@ from rollout.errors import PreflightFailed
 from rollout.manifest import read_manifest
 from rollout.state import Bounds
 
-_ROUNDS = 15
+_ROUNDS = 2
+"""Times that each history is put to both."""
 _TOP = 10
 _OUTPUTS = ("item_keys", "scores")
 
@@ -61,25 +62,30 @@ async def try_out(
     except TritonError as error:
         raise PreflightFailed(str(error)) from error
     requests = {version: _requests(golden, model_folder / str(version)) for version in (stable, candidate)}
-    answers: dict[int, Mapping[str, NDArray[Any]]] = {}
+    rows = len(requests[stable]["history_keys"])
+    answers: dict[int, list[Mapping[str, NDArray[Any]]]] = {stable: [], candidate: []}
     times: dict[int, list[float]] = {stable: [], candidate: []}
-    for _ in range(_ROUNDS):
-        # In turn, so that what else the machine does meets both.
-        for version in (stable, candidate):
+    # One history at a time, so that live calls of the stable version wait for one at most; the versions in
+    # turn, so that what else the machine does meets both.
+    for row in range(_ROUNDS * rows):
+        for version, inputs in requests.items():
+            one = {name: values[row % rows : row % rows + 1] for name, values in inputs.items()}
             began = time.perf_counter()
             try:
-                answers[version] = await infer(stub, model, version, requests[version], _OUTPUTS)
+                answer = await infer(stub, model, version, one, _OUTPUTS)
             except grpc.aio.AioRpcError as error:
                 raise PreflightFailed(
                     f"version {version} fails golden requests of version {stable}: {error.details()}"
                 ) from error
             times[version].append(time.perf_counter() - began)
+            if row < rows:
+                answers[version].append(answer)
     trial = Trial(
         golden.rows,
-        _overlap(answers[stable]["item_keys"], answers[candidate]["item_keys"]),
+        float(np.mean([_overlap(*pair) for pair in zip(answers[stable], answers[candidate], strict=True)])),
         statistics.median(times[candidate]) / statistics.median(times[stable]),
     )
-    if not np.isfinite(answers[candidate]["scores"]).all():
+    if not all(np.isfinite(answer["scores"]).all() for answer in answers[candidate]):
         raise PreflightFailed(f"version {candidate} answers scores that are not finite")
     if trial.overlap < bounds.overlap:
         raise PreflightFailed(
@@ -124,11 +130,7 @@ def _fitted(history: NDArray[Any], width: int) -> NDArray[Any]:
     return np.pad(history, ((0, 0), (missing, 0)))[:, -width:]
 
 
-def _overlap(stable: NDArray[np.int64], candidate: NDArray[np.int64]) -> float:
-    """Mean over the rows that have a page of the share of `stable`'s top that `candidate`'s top holds."""
-    shares = [
-        len(wanted & set(other.tolist())) / len(wanted)
-        for mine, other in zip(stable[:, :_TOP], candidate[:, :_TOP], strict=True)
-        if (wanted := set(mine.tolist()) - {0})
-    ]
-    return float(np.mean(shares)) if shares else 1.0
+def _overlap(stable: Mapping[str, NDArray[Any]], candidate: Mapping[str, NDArray[Any]]) -> float:
+    """The share of the stable version's top that the candidate's top holds, for one history."""
+    wanted, other = (set(answer["item_keys"][0, :_TOP].tolist()) - {0} for answer in (stable, candidate))
+    return len(wanted & other) / len(wanted) if wanted else 1.0

@@ -13,7 +13,7 @@ FRESH_S = 3.0
 """A gateway that has not reported for so long is gone, or cannot reach the store."""
 
 _KEEP_S = 3600.0
-"""Reports of gateways that are gone count in windows that began before; none is as long as this."""
+"""Reports of gateways that are gone count for so long in windows that began before."""
 
 log = logging.getLogger("riptide.rollout")
 
@@ -52,22 +52,33 @@ class Look:
 
 
 async def look(control: ControlStore, now: float) -> Look:
-    """The reports as they are.
+    """The reports as they are. Those of another release, which cannot be read, are passed over.
 
     Raises:
         StoreUnavailable: the store does not answer.
     """
+    reports, _ = await _read(control)
+    return Look(now, reports)
+
+
+async def drop_old_reports(control: ControlStore, now: float) -> None:
+    """Forgets workers that have been gone for long, and reports that cannot be read, which it tells.
+
+    A worker of another release writes its report again: it is told of again, too.
+    """
+    reports, unreadable = await _read(control)
+    for source, problem in unreadable.items():
+        log.warning("the report of gateway %s cannot be read: %s", source, problem)
+    old = [source for source, report in reports.items() if now - report.at > _KEEP_S]
+    await control.drop_reports([*old, *unreadable])
+
+
+async def _read(control: ControlStore) -> tuple[dict[str, Report], dict[str, str]]:
     reports: dict[str, Report] = {}
+    unreadable: dict[str, str] = {}
     for source, value in (await control.reports()).items():
         try:
             reports[source] = decode(value)
         except FiguresError as error:
-            log.warning("the report of gateway %s is passed over: %s", source, error)
-    return Look(now, reports)
-
-
-async def drop_old_reports(control: ControlStore, seen: Look) -> None:
-    """Forgets workers that have been gone for long."""
-    await control.drop_reports(
-        [source for source, report in seen.reports.items() if seen.at - report.at > _KEEP_S]
-    )
+            unreadable[source] = str(error)
+    return reports, unreadable

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from features.control import Exposure
+from features.lmdb_control import MAP_MIB
 from features.lmdb_store import LmdbStore
+from features.record import Event
+from features.schema import EventType
+from features.store import StoreFull
 
 MAP_BYTES = 64 << 20
 
@@ -108,3 +112,52 @@ async def test_a_process_killed_at_any_moment_loses_no_change_that_was_answered(
         # The killed process' lock does not stand in the way of the next change.
         assert await store.control.replace_document("count", document.value, document.revision)
         await store.close()
+
+
+async def fill(store: LmdbStore) -> None:
+    """Until there is no room for one more user."""
+    users = 0
+
+    async def append_without_end(batch: int) -> None:
+        nonlocal users
+        while True:
+            await store.append([Event(f"{users + n}", "x", EventType.CLICK, 1) for n in range(batch)])
+            users += batch
+
+    for batch in (1000, 100, 1):
+        with pytest.raises(StoreFull, match="RIPTIDE_STORE_MAP_GIB"):
+            await append_without_end(batch)
+
+
+async def write_control(store: LmdbStore) -> None:
+    """Ten documents and reports of 100 KB, each replaced several times."""
+    for step in range(30):
+        document = await store.control.read_document(f"rollout/{step % 10}")
+        value = b"%02d" % step * 50_000
+        assert await store.control.replace_document(f"rollout/{step % 10}", value, document.revision)
+        await store.control.put_report(f"process {step % 10}", value)
+        assert (await store.control.read_document(f"rollout/{step % 10}")).value == value
+        assert (await store.control.reports())[f"process {step % 10}"] == value
+
+
+async def test_a_store_that_users_have_filled_still_takes_documents_and_reports(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, history_cap=20, map_bytes=1 << 20)
+    await fill(store)
+    await write_control(store)
+    await store.close()
+
+    store = LmdbStore(tmp_path, history_cap=20, map_bytes=1 << 20)
+    await fill(store)
+    await write_control(store)
+    assert (await store.control.read_document("rollout/3")).revision == 6
+    await store.close()
+
+
+async def test_reports_without_end_fill_only_what_is_theirs_and_say_so(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, history_cap=20, map_bytes=MAP_BYTES)
+    with pytest.raises(StoreFull, match=f"documents and reports have filled their {MAP_MIB} MiB"):
+        await store.control.put_report("one", bytes((MAP_MIB << 20) + 1))
+    await store.append([Event("u", "x", EventType.CLICK, 1)])
+    await store.control.put_report("one", b"small")
+    assert await store.control.reports() == {"one": b"small"}
+    await store.close()

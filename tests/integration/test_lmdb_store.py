@@ -137,6 +137,16 @@ async def test_a_full_store_refuses_the_write_and_keeps_what_it_had(tmp_path: Pa
     await store.close()
 
 
+async def test_a_store_of_which_half_cannot_be_opened_can_be_opened_once_it_is_mended(tmp_path: Path) -> None:
+    (tmp_path / "control").touch()
+    with pytest.raises(StoreUnavailable, match="control: the store cannot be opened"):
+        LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
+    (tmp_path / "control").unlink()
+    store = LmdbStore(tmp_path, history_cap=CAP, map_bytes=MAP_BYTES)
+    await store.append([Event("u", "x", EventType.CLICK, 1)])
+    await store.close()
+
+
 async def test_a_record_of_another_format_reads_as_empty_is_not_overwritten_and_harms_no_neighbour(
     tmp_path: Path,
 ) -> None:
@@ -161,7 +171,9 @@ async def test_only_this_account_can_read_what_users_did(tmp_path: Path) -> None
     store = LmdbStore(tmp_path / "store", history_cap=CAP, map_bytes=MAP_BYTES)
     await store.close()
     assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
-    for file in (tmp_path / "store").iterdir():
+    files = list((tmp_path / "store").rglob("*"))
+    assert tmp_path / "store" / "control" / "data.mdb" in files
+    for file in files:
         assert file.stat().st_mode & 0o077 == 0
 
 

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n client/riptide/v1/rollouts.proto\x12\nriptide.v1\"\xf2\x01\n\x07Rollout\x12\'\n\x05phase\x18\x01 \x01(\x0e\x32\x18.riptide.v1.RolloutPhase\x12\x0e\n\x06stable\x18\x02 \x01(\x03\x12\x11\n\tcandidate\x18\x03 \x01(\x03\x12\x0f\n\x07percent\x18\x04 \x01(\x01\x12\x16\n\x0eshadow_percent\x18\x05 \x01(\x01\x12\r\n\x05steps\x18\x06 \x03(\x01\x12\x0c\n\x04step\x18\x07 \x01(\x05\x12\x0c\n\x04held\x18\x08 \x01(\x08\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0c\n\x04note\x18\n \x01(\t\x12)\n\x07history\x18\x0b \x03(\x0b\x32\x18.riptide.v1.HistoryEntry\"*\n\x0cHistoryEntry\x12\x0c\n\x04time\x18\x01 \x01(\x01\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x14\n\x12RolloutsGetRequest\";\n\x13RolloutsGetResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\"|\n\x14RolloutsStartRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05steps\x18\x02 \x03(\x01\x12\x14\n\x0cstep_seconds\x18\x03 \x01(\x01\x12\x1b\n\x0eshadow_percent\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x11\n\x0f_shadow_percent\"=\n\x15RolloutsStartResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\"$\n\x11SetTrafficRequest\x12\x0f\n\x07percent\x18\x01 \x01(\x01\":\n\x12SetTrafficResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\"\x10\n\x0ePromoteRequest\"7\n\x0fPromoteResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\"!\n\x0fRollBackRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"8\n\x10RollBackResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\"\x16\n\x14RolloutsWatchRequest\"k\n\x15RolloutsWatchResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\x12,\n\x08versions\x18\x02 \x03(\x0b\x32\x1a.riptide.v1.VersionFigures\"\xf9\x01\n\x0eVersionFigures\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x18\n\x10\x63\x61lls_per_second\x18\x02 \x01(\x01\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x04 \x01(\x03\x12\x10\n\x08\x64\x65graded\x18\x05 \x01(\x03\x12\x0e\n\x06p50_ms\x18\x06 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x07 \x01(\x01\x12\x14\n\x0cshadow_calls\x18\x08 \x01(\x03\x12\x15\n\rshadow_errors\x18\t \x01(\x03\x12\x14\n\x07overlap\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x64rift\x18\x0b \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_overlapB\x08\n\x06_drift*\x9a\x02\n\x0cRolloutPhase\x12\x1d\n\x19ROLLOUT_PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12ROLLOUT_PHASE_IDLE\x10\x01\x12\x17\n\x13ROLLOUT_PHASE_CHECK\x10\x02\x12\x16\n\x12ROLLOUT_PHASE_LOAD\x10\x03\x12\x17\n\x13ROLLOUT_PHASE_PROVE\x10\x04\x12\x18\n\x14ROLLOUT_PHASE_SHADOW\x10\x05\x12\x18\n\x14ROLLOUT_PHASE_CANARY\x10\x06\x12\x18\n\x14ROLLOUT_PHASE_RETIRE\x10\x07\x12\x1d\n\x19ROLLOUT_PHASE_ROLLED_BACK\x10\x08\x12\x1c\n\x18ROLLOUT_PHASE_EXPERIMENT\x10\t2\xc8\x03\n\x08Rollouts\x12\x46\n\x03Get\x12\x1e.riptide.v1.RolloutsGetRequest\x1a\x1f.riptide.v1.RolloutsGetResponse\x12L\n\x05Start\x12 .riptide.v1.RolloutsStartRequest\x1a!.riptide.v1.RolloutsStartResponse\x12K\n\nSetTraffic\x12\x1d.riptide.v1.SetTrafficRequest\x1a\x1e.riptide.v1.SetTrafficResponse\x12\x42\n\x07Promote\x12\x1a.riptide.v1.PromoteRequest\x1a\x1b.riptide.v1.PromoteResponse\x12\x45\n\x08RollBack\x12\x1b.riptide.v1.RollBackRequest\x1a\x1c.riptide.v1.RollBackResponse\x12N\n\x05Watch\x12 .riptide.v1.RolloutsWatchRequest\x1a!.riptide.v1.RolloutsWatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n client/riptide/v1/rollouts.proto\x12\nriptide.v1\"\xf2\x01\n\x07Rollout\x12\'\n\x05phase\x18\x01 \x01(\x0e\x32\x18.riptide.v1.RolloutPhase\x12\x0e\n\x06stable\x18\x02 \x01(\x03\x12\x11\n\tcandidate\x18\x03 \x01(\x03\x12\x0f\n\x07percent\x18\x04 \x01(\x01\x12\x16\n\x0eshadow_percent\x18\x05 \x01(\x01\x12\r\n\x05steps\x18\x06 \x03(\x01\x12\x0c\n\x04step\x18\x07 \x01(\x05\x12\x0c\n\x04held\x18\x08 \x01(\x08\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0c\n\x04note\x18\n \x01(\t\x12)\n\x07history\x18\x0b \x03(\x0b\x32\x18.riptide.v1.HistoryEntry\"*\n\x0cHistoryEntry\x12\x0c\n\x04time\x18\x01 \x01(\x01\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x14\n\x12RolloutsGetRequest\";\n\x13RolloutsGetResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\"|\n\x14RolloutsStartRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05steps\x18\x02 \x03(\x01\x12\x14\n\x0cstep_seconds\x18\x03 \x01(\x01\x12\x1b\n\x0eshadow_percent\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x11\n\x0f_shadow_percent\"=\n\x15RolloutsStartResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\"5\n\x11SetTrafficRequest\x12\x0f\n\x07percent\x18\x01 \x01(\x01\x12\x0f\n\x07version\x18\x02 \x01(\x03\":\n\x12SetTrafficResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\"!\n\x0ePromoteRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\"7\n\x0fPromoteResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\"2\n\x0fRollBackRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"8\n\x10RollBackResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\"\x16\n\x14RolloutsWatchRequest\"k\n\x15RolloutsWatchResponse\x12$\n\x07rollout\x18\x01 \x01(\x0b\x32\x13.riptide.v1.Rollout\x12,\n\x08versions\x18\x02 \x03(\x0b\x32\x1a.riptide.v1.VersionFigures\"\xf9\x01\n\x0eVersionFigures\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x18\n\x10\x63\x61lls_per_second\x18\x02 \x01(\x01\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x04 \x01(\x03\x12\x10\n\x08\x64\x65graded\x18\x05 \x01(\x03\x12\x0e\n\x06p50_ms\x18\x06 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x07 \x01(\x01\x12\x14\n\x0cshadow_calls\x18\x08 \x01(\x03\x12\x15\n\rshadow_errors\x18\t \x01(\x03\x12\x14\n\x07overlap\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x64rift\x18\x0b \x01(\x01H\x01\x88\x01\x01\x42\n\n\x08_overlapB\x08\n\x06_drift*\x9a\x02\n\x0cRolloutPhase\x12\x1d\n\x19ROLLOUT_PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12ROLLOUT_PHASE_IDLE\x10\x01\x12\x17\n\x13ROLLOUT_PHASE_CHECK\x10\x02\x12\x16\n\x12ROLLOUT_PHASE_LOAD\x10\x03\x12\x17\n\x13ROLLOUT_PHASE_PROVE\x10\x04\x12\x18\n\x14ROLLOUT_PHASE_SHADOW\x10\x05\x12\x18\n\x14ROLLOUT_PHASE_CANARY\x10\x06\x12\x18\n\x14ROLLOUT_PHASE_RETIRE\x10\x07\x12\x1d\n\x19ROLLOUT_PHASE_ROLLED_BACK\x10\x08\x12\x1c\n\x18ROLLOUT_PHASE_EXPERIMENT\x10\t2\xc8\x03\n\x08Rollouts\x12\x46\n\x03Get\x12\x1e.riptide.v1.RolloutsGetRequest\x1a\x1f.riptide.v1.RolloutsGetResponse\x12L\n\x05Start\x12 .riptide.v1.RolloutsStartRequest\x1a!.riptide.v1.RolloutsStartResponse\x12K\n\nSetTraffic\x12\x1d.riptide.v1.SetTrafficRequest\x1a\x1e.riptide.v1.SetTrafficResponse\x12\x42\n\x07Promote\x12\x1a.riptide.v1.PromoteRequest\x1a\x1b.riptide.v1.PromoteResponse\x12\x45\n\x08RollBack\x12\x1b.riptide.v1.RollBackRequest\x1a\x1c.riptide.v1.RollBackResponse\x12N\n\x05Watch\x12 .riptide.v1.RolloutsWatchRequest\x1a!.riptide.v1.RolloutsWatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'client.riptide.v1.rollouts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLLOUTPHASE']._serialized_start=1261
-  _globals['_ROLLOUTPHASE']._serialized_end=1543
+  _globals['_ROLLOUTPHASE']._serialized_start=1312
+  _globals['_ROLLOUTPHASE']._serialized_end=1594
   _globals['_ROLLOUT']._serialized_start=49
   _globals['_ROLLOUT']._serialized_end=291
   _globals['_HISTORYENTRY']._serialized_start=293
@@ -46,23 +46,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLLOUTSSTARTRESPONSE']._serialized_start=546
   _globals['_ROLLOUTSSTARTRESPONSE']._serialized_end=607
   _globals['_SETTRAFFICREQUEST']._serialized_start=609
-  _globals['_SETTRAFFICREQUEST']._serialized_end=645
-  _globals['_SETTRAFFICRESPONSE']._serialized_start=647
-  _globals['_SETTRAFFICRESPONSE']._serialized_end=705
-  _globals['_PROMOTEREQUEST']._serialized_start=707
-  _globals['_PROMOTEREQUEST']._serialized_end=723
-  _globals['_PROMOTERESPONSE']._serialized_start=725
-  _globals['_PROMOTERESPONSE']._serialized_end=780
-  _globals['_ROLLBACKREQUEST']._serialized_start=782
-  _globals['_ROLLBACKREQUEST']._serialized_end=815
-  _globals['_ROLLBACKRESPONSE']._serialized_start=817
-  _globals['_ROLLBACKRESPONSE']._serialized_end=873
-  _globals['_ROLLOUTSWATCHREQUEST']._serialized_start=875
-  _globals['_ROLLOUTSWATCHREQUEST']._serialized_end=897
-  _globals['_ROLLOUTSWATCHRESPONSE']._serialized_start=899
-  _globals['_ROLLOUTSWATCHRESPONSE']._serialized_end=1006
-  _globals['_VERSIONFIGURES']._serialized_start=1009
-  _globals['_VERSIONFIGURES']._serialized_end=1258
-  _globals['_ROLLOUTS']._serialized_start=1546
-  _globals['_ROLLOUTS']._serialized_end=2002
+  _globals['_SETTRAFFICREQUEST']._serialized_end=662
+  _globals['_SETTRAFFICRESPONSE']._serialized_start=664
+  _globals['_SETTRAFFICRESPONSE']._serialized_end=722
+  _globals['_PROMOTEREQUEST']._serialized_start=724
+  _globals['_PROMOTEREQUEST']._serialized_end=757
+  _globals['_PROMOTERESPONSE']._serialized_start=759
+  _globals['_PROMOTERESPONSE']._serialized_end=814
+  _globals['_ROLLBACKREQUEST']._serialized_start=816
+  _globals['_ROLLBACKREQUEST']._serialized_end=866
+  _globals['_ROLLBACKRESPONSE']._serialized_start=868
+  _globals['_ROLLBACKRESPONSE']._serialized_end=924
+  _globals['_ROLLOUTSWATCHREQUEST']._serialized_start=926
+  _globals['_ROLLOUTSWATCHREQUEST']._serialized_end=948
+  _globals['_ROLLOUTSWATCHRESPONSE']._serialized_start=950
+  _globals['_ROLLOUTSWATCHRESPONSE']._serialized_end=1057
+  _globals['_VERSIONFIGURES']._serialized_start=1060
+  _globals['_VERSIONFIGURES']._serialized_end=1309
+  _globals['_ROLLOUTS']._serialized_start=1597
+  _globals['_ROLLOUTS']._serialized_end=2053
 # @@protoc_insertion_point(module_scope)

@@ -93,10 +93,12 @@ class RolloutsStartResponse(_message.Message):
     def __init__(self, rollout: _Optional[_Union[Rollout, _Mapping]] = ...) -> None: ...
 
 class SetTrafficRequest(_message.Message):
-    __slots__ = ("percent",)
+    __slots__ = ("percent", "version")
     PERCENT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     percent: float
-    def __init__(self, percent: _Optional[float] = ...) -> None: ...
+    version: int
+    def __init__(self, percent: _Optional[float] = ..., version: _Optional[int] = ...) -> None: ...
 
 class SetTrafficResponse(_message.Message):
     __slots__ = ("rollout",)
@@ -105,8 +107,10 @@ class SetTrafficResponse(_message.Message):
     def __init__(self, rollout: _Optional[_Union[Rollout, _Mapping]] = ...) -> None: ...
 
 class PromoteRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    def __init__(self, version: _Optional[int] = ...) -> None: ...
 
 class PromoteResponse(_message.Message):
     __slots__ = ("rollout",)
@@ -115,10 +119,12 @@ class PromoteResponse(_message.Message):
     def __init__(self, rollout: _Optional[_Union[Rollout, _Mapping]] = ...) -> None: ...
 
 class RollBackRequest(_message.Message):
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "version")
     REASON_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     reason: str
-    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+    version: int
+    def __init__(self, reason: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class RollBackResponse(_message.Message):
     __slots__ = ("rollout",)

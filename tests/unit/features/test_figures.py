@@ -128,6 +128,13 @@ def test_a_window_over_workers_that_come_and_go_counts_every_call_once() -> None
     assert window.latency.total == 50
 
 
+@given(some_figures())
+def test_figures_come_back_from_json_as_they_were(figures: VersionFigures) -> None:
+    stored = json.loads(json.dumps(figures.plain()))
+    assert stored == plain(figures)
+    assert plain(VersionFigures.from_plain(stored)) == plain(figures)
+
+
 @given(some_figures(), st.floats(0, 2e9), COUNT, st.frozensets(st.integers(1, 99)), st.text(max_size=20))
 def test_a_report_is_read_as_it_was_written(
     figures: VersionFigures, at: float, revision: int, ready: frozenset[int], reason: str

@@ -161,10 +161,10 @@ class FakeRouter:
 
     def choose(self, user_id: str, pinned: int | None = None) -> Choice:
         if pinned is not None:
-            return Choice(self.ready.get(pinned), PINNED, pinned)
+            return Choice(self.ready.get(pinned), PINNED)
         stable = self.serving.version if self.serving else 0
         meant, cohort = self.cohorts.get(user_id, (stable, STABLE))
-        return Choice(self.ready.get(meant) or self.serving, cohort, meant)
+        return Choice(self.ready.get(meant) or self.serving, cohort)
 
     def gone(self, version: ServingVersion, reason: str) -> None:
         self.ready.pop(version.version, None)

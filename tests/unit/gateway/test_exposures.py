@@ -87,3 +87,15 @@ async def test_of_a_forgotten_user_nothing_is_written_and_one_who_comes_back_is_
     assert await noted.stored() == [("v", ARM)]
     noted.exposures.note("u", ARM)
     assert ("u", ARM) in await noted.stored()
+
+
+async def test_both_unicode_spellings_of_an_id_are_one_user(noted: Noted) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    noted.exposures.note(decomposed, ARM)
+    noted.exposures.note(composed, ARM)
+    assert await noted.stored() == [(decomposed, ARM)]
+    noted.exposures.note(decomposed, "prices/control")
+    noted.exposures.forget(composed)
+    assert len(await noted.stored()) == 1
+    noted.exposures.note(decomposed, "prices/control")
+    assert (decomposed, "prices/control") in await noted.stored()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from features.catalog import Catalog
+from features.catalog import Catalog, CatalogItem, write_catalog
 from features.figures import VersionFigures
 from features.record import EMPTY_RECORD
-from features.schema import item_key
+from features.schema import item_key, item_keys
 from gateway.errors import ModelUnavailable
 from gateway.model_inputs import Row
 from gateway.recommend import Degraded
 from gateway.shadow import _compare, _Pair
+from tests.unit.gateway.fakes import serving_version
 from tests.unit.gateway.request_path import RequestPath
 
 
@@ -50,12 +52,12 @@ async def test_a_request_is_answered_unseen_too_and_both_answers_are_compared(pa
     assert path.scorer.versions == [7, 8]
     assert item_key("9") in path.scorer.calls[1]["exclude_keys"][0].tolist()
     assert (figures.shadow_calls, figures.shadow_errors, figures.shadow_dropped) == (1, 0, 0)
-    assert figures.shadow_model.total == 1
+    assert (figures.shadow_batches, figures.failed_shadow_batches, figures.shadow_cold) == (1, 0, 0)
     assert figures.pairs == 1
     assert abs(figures.overlap - 4 / 6) < 1e-9
     # Scores are 6 to 1 in both.
     assert (figures.own_scores, figures.live_scores, figures.live_squares) == (3.5, 3.5, 12.25)
-    assert (figures.calls, figures.errors) == (0, 0)
+    assert (figures.calls, figures.errors, figures.batches) == (0, 0, 0)
 
 
 def test_only_the_top_10_count_and_empty_slots_do_not() -> None:
@@ -72,11 +74,15 @@ def test_only_the_top_10_count_and_empty_slots_do_not() -> None:
     assert compared(none, twelve) is None
 
 
-async def test_the_candidate_encodes_every_vector_and_nothing_of_it_is_kept(path: RequestPath) -> None:
+async def test_the_candidate_encodes_every_vector_is_asked_for_none_and_nothing_of_it_is_kept(
+    path: RequestPath,
+) -> None:
     await path.page("u0")
     await shadow(path)
     await path.batches.close()
     assert path.scorer.calls[1]["user_vector_fresh"].tolist() == [[0]]
+    asked = path.scorer.asked[1]
+    assert (asked["reasons"], asked["vectors"]) == (False, False)
     assert path.store.answers["u0"].version == 7
 
 
@@ -96,6 +102,7 @@ async def test_a_call_has_few_rows(path: RequestPath) -> None:
     await pages(path, 20)
     figures = await shadow(path)
     assert (figures.shadow_calls, figures.shadow_dropped, figures.pairs) == (8, 12, 8)
+    assert (figures.shadow_batches, figures.failed_shadow_batches) == (1, 0)
 
 
 async def test_while_a_full_batch_waits_nothing_is_answered_unseen(path: RequestPath) -> None:
@@ -120,7 +127,40 @@ async def test_a_candidate_that_fails_is_counted_and_fails_nobody(path: RequestP
         assert (await path.page("u0")).degraded is Degraded.NO
     figures = await shadow(path)
     assert (figures.shadow_calls, figures.shadow_errors, figures.pairs) == (2, 2, 0)
+    assert (figures.shadow_batches, figures.failed_shadow_batches) == (2, 2)
     assert path.counted(7) == (2, 0, 0)
+
+
+async def test_a_call_of_several_rows_that_fails_is_one_failed_batch(path: RequestPath) -> None:
+    path.scorer.errors[8] = ModelUnavailable("told to fail")
+    await pages(path, 3)
+    figures = await shadow(path)
+    assert (figures.shadow_calls, figures.shadow_errors) == (3, 3)
+    assert (figures.shadow_batches, figures.failed_shadow_batches) == (1, 1)
+
+
+async def test_users_that_the_candidate_does_not_know_are_counted_and_not_sent_to_it(
+    path: RequestPath, tmp_path: Path
+) -> None:
+    write_catalog(
+        tmp_path / "candidate.lmdb",
+        items=[CatalogItem("2", "Two", ("all",))],
+        categories=["all"],
+        popular=item_keys(["2"]),
+        neighbour_keys=np.zeros((1, 3), np.int64),
+        neighbour_scores=np.zeros((1, 3), np.float32),
+    )
+    candidate = Catalog(tmp_path / "candidate.lmdb")
+    path.router.shadowed = (serving_version(8, candidate), 100.0)
+    path.saw("u0", "2")
+    await pages(path, 3)
+    await path.page("nobody")  # nor does the stable version know this one
+    figures = await shadow(path)
+    assert (figures.shadow_cold, figures.shadow_calls, figures.shadow_dropped) == (2, 1, 0)
+    await path.page("u1")
+    figures = await shadow(path)
+    assert (figures.shadow_cold, figures.shadow_calls, figures.shadow_batches) == (3, 1, 1)
+    candidate.close()
 
 
 async def test_only_users_of_the_stable_version_and_known_ones_are_answered_unseen(path: RequestPath) -> None:

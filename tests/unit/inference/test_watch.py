@@ -1,11 +1,13 @@
-"""A stable version whose process dies is noticed, though Triton calls it ready."""
+"""A stable version whose process dies or hangs is noticed, though Triton calls it ready."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -15,11 +17,23 @@ from inference.errors import VersionDied
 from tests.unit.inference.fake_triton import FakeTriton, serving
 
 
+class HangingTriton(FakeTriton):
+    """Does not answer those of its inferences, from 1, that `hangs` says it should not."""
+
+    hangs: Callable[[int], bool] = staticmethod(lambda _: False)
+
+    async def ModelInfer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        if self.hangs(len(self.asked) + 1):
+            self.asked.append((int(request.model_version), {}))
+            await asyncio.Event().wait()
+        return await super().ModelInfer(request, context)
+
+
 @pytest.fixture
-def triton(monkeypatch: pytest.MonkeyPatch) -> FakeTriton:
+def triton(monkeypatch: pytest.MonkeyPatch) -> HangingTriton:
     """Both versions are ready."""
     monkeypatch.setattr(watch, "EVERY_S", 0.001)
-    triton = FakeTriton()
+    triton = HangingTriton()
     triton.ready = [1, 2]
     return triton
 
@@ -38,9 +52,19 @@ async def settings(triton: FakeTriton, tmp_path: Path) -> AsyncIterator[Settings
     for version in ("1", "2"):
         (folder / version).mkdir(parents=True)
         np.savez(folder / version / "golden.npz", **golden)  # type: ignore[arg-type]  # numpy's own flag
-    (folder / "config.pbtxt").write_text("version_policy { specific { versions: [2, 1] } }")
+    list_versions(folder, "2, 1")
     async with serving(triton) as address:
         yield Settings(state_dir=tmp_path, model_repository=tmp_path, triton_address=address)
+
+
+def list_versions(folder: Path, versions: str) -> None:
+    (folder / "config.pbtxt").write_text(f"version_policy {{ specific {{ versions: [{versions}] }} }}")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long enough for an answer from this process."""
+    monkeypatch.setattr(watch, "CALL_TIMEOUT_S", 0.5)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -66,6 +90,65 @@ async def test_a_version_that_is_unloaded_or_another_that_dies_is_no_such_death(
     await until(lambda: len(triton.asked) > 3 or watching.done())
     assert not watching.done()
     assert {version for version, _ in triton.asked} == {2}
+    watching.cancel()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_stable_version_that_hangs_is_noticed_at_its_second_late_call(
+    triton: HangingTriton, settings: Settings
+) -> None:
+    triton.hangs = lambda nth: nth > 3
+    with pytest.raises(VersionDied, match=r"recommender version 2 has not answered for [1-9]\d* s"):
+        await watch.watch_stable(settings)
+    assert len(triton.asked) == 5
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_late_calls_with_answers_in_between_are_no_death(
+    triton: HangingTriton, settings: Settings
+) -> None:
+    triton.hangs = lambda nth: nth % 2 == 1
+    watching = asyncio.create_task(watch.watch_stable(settings))
+    await until(lambda: len(triton.asked) > 5 or watching.done())
+    assert not watching.done()
+    watching.cancel()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_channel_that_gives_up_connecting_between_late_calls_does_not_hide_the_hang(
+    triton: HangingTriton, settings: Settings
+) -> None:
+    triton.hangs = lambda nth: nth % 2 == 1
+    triton.ready = []  # which gets the code that the channel has for no connection
+    with pytest.raises(VersionDied, match="has not answered"):
+        await watch.watch_stable(settings)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_lateness_of_one_stable_version_is_not_held_against_the_next(
+    triton: HangingTriton, settings: Settings
+) -> None:
+    def hangs(nth: int) -> bool:
+        list_versions(settings.model_repository / "recommender", "1, 2")
+        return nth <= 2
+
+    triton.hangs = hangs
+    watching = asyncio.create_task(watch.watch_stable(settings))
+    await until(lambda: len(triton.asked) > 3 or watching.done())
+    assert not watching.done()
+    assert [version for version, _ in triton.asked[:4]] == [2, 1, 1, 1]
+    watching.cancel()
+
+
+async def test_golden_requests_are_read_once(
+    triton: HangingTriton, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching = asyncio.create_task(watch.watch_stable(settings))
+    await until(lambda: triton.asked != [])
+    (settings.model_repository / "recommender" / "2" / "golden.npz").unlink()
+    asked = len(triton.asked)
+    await until(lambda: len(triton.asked) > asked + 3 or "cannot be read" in caplog.text)
+    assert "cannot be read" not in caplog.text
     watching.cancel()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from features.traffic import document_name, parse_traffic
 from inference.control import READY
 from inference.errors import LoadFailed, NoAnswer
 from rollout import driver as driver_module
-from rollout import state
+from rollout import loading, state
 from rollout.configuration import read_versions
 from rollout.driver import Driver, only_driver
 from rollout.errors import Busy, PreflightFailed
@@ -44,22 +45,28 @@ class FakeTriton:
         self.running = True
         self.has = {1}
         self.broken: set[int] = set()
-        self.loads = 0
+        self.deadly: set[int] = set()
+        """Versions whose load takes Triton along."""
+        self.loads = self.deaths = 0
 
-    async def load(self, *, timeout_s: float = 0) -> None:
+    async def load(self, versions: Sequence[int] | None = None, *, timeout_s: float = 0) -> None:
         self._answers()
         self.loads += 1
-        listed = set(read_versions(self.model_folder))
-        self.has = listed - self.broken
-        if broken := listed & self.broken:
+        listed = set(read_versions(self.model_folder) if versions is None else versions)
+        if listed & self.deadly:
+            self.running, self.has, self.deaths = False, set(), self.deaths + 1
+            raise NoAnswer("Triton does not answer: UNAVAILABLE Socket closed")
+        if broken := listed & self.broken:  # all or nothing
             raise LoadFailed(f"Triton cannot load recommender: version {min(broken)} is corrupt")
+        self.has = listed
 
     async def states(self) -> dict[int, tuple[str, str]]:
         self._answers()
         return dict.fromkeys(self.has, (READY, ""))
 
     def restart(self) -> None:
-        self.running, self.has = True, set(read_versions(self.model_folder)) - self.broken
+        """As the launcher does: the stable version first, then each other that can be loaded."""
+        self.running, self.has = True, set(read_versions(self.model_folder)) - self.broken - self.deadly
 
     def _answers(self) -> None:
         if not self.running:
@@ -79,6 +86,8 @@ class FakeGateway:
     """Version → calls that it was to answer when Triton did not have it, while Triton ran."""
     revision: int = 0
     deaf: bool = False
+    lacks: frozenset[int] = frozenset()
+    """Versions that it cannot call."""
 
     async def serve(self) -> None:
         document = self.control.documents.get(document_name("recommender"))
@@ -92,7 +101,8 @@ class FakeGateway:
                 if cohort == "stable" and user % 5 == 0 and self.traffic.shadow_percent:
                     assert self.traffic.candidate is not None
                     self._shadow(self.traffic.candidate)
-        report = Report(time.time(), self.revision, frozenset(self.triton.has), {}, self.counted)
+        ready = frozenset(self.triton.has) - self.lacks
+        report = Report(time.time(), self.revision, ready, {}, self.counted)
         await self.control.put_report("gateway", report.encode())
 
     def _call(self, version: int) -> None:
@@ -100,7 +110,20 @@ class FakeGateway:
             self.unanswered[version] += 1
         fails = not self.triton.running or self.behaves.get(version) == "fails"
         took = self._took(version)
-        self._add(version, VersionFigures(calls=1, errors=int(fails), latency=took, model_cached=took))
+        if self.behaves.get(version) == "foreign":
+            self._add(version, VersionFigures(cold=1))
+            return
+        self._add(
+            version,
+            VersionFigures(
+                calls=1,
+                errors=int(fails),
+                batches=1,
+                failed_batches=int(fails),
+                latency=took,
+                model_cached=took,
+            ),
+        )
 
     def _shadow(self, version: int) -> None:
         different = self.behaves.get(version) == "different"
@@ -110,6 +133,8 @@ class FakeGateway:
             VersionFigures(
                 shadow_calls=1,
                 shadow_errors=int(fails),
+                shadow_batches=1,
+                failed_shadow_batches=int(fails),
                 pairs=int(not fails),
                 overlap_sum=0.0 if different or fails else 0.8,
                 own_scores=1.0,
@@ -179,8 +204,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(driver_module, "try_out", fine)
     # Time goes on by turns here.
-    monkeypatch.setattr(driver_module, "_SETTLE_S", 0.0)
-    monkeypatch.setattr(driver_module, "_LOAD_AGAIN_S", 0.0)
+    monkeypatch.setattr(loading, "_SETTLE_S", 0.0)
+    monkeypatch.setattr(loading, "_AGAIN_S", 0.0)
     return World(tmp_path)
 
 
@@ -212,7 +237,8 @@ async def test_a_record_whose_stable_version_was_deleted_begins_anew(world: Worl
 @pytest.mark.parametrize(
     ("behaviour", "phase", "reason"),
     [
-        ("fails", Phase.SHADOW, "calls failed"),
+        ("fails", Phase.SHADOW, "shadow calls failed"),
+        ("foreign", Phase.CANARY, "got fallback pages"),
         ("different", Phase.SHADOW, "top 10 holds 0.00"),
         ("slow", Phase.CANARY, "took Triton longer"),
     ],
@@ -319,9 +345,14 @@ async def test_a_triton_that_is_started_again_in_any_phase_has_what_it_had_and_t
     assert world.gateway.unanswered == {}
 
 
-async def test_a_candidate_under_which_triton_keeps_going_down_is_rolled_back(world: World) -> None:
-    await world.operator.start(2, PLAN.model_copy(update={"step_s": 3600}))
-    await world.until(Phase.SHADOW)
+@pytest.mark.parametrize("phase", [Phase.SHADOW, Phase.CANARY])
+async def test_a_candidate_under_which_triton_keeps_going_down_is_rolled_back_and_not_loaded_again(
+    world: World, phase: Phase
+) -> None:
+    await world.operator.start(
+        2, PLAN.model_copy(update={"shadow_percent": 20 if phase is Phase.SHADOW else 0})
+    )
+    await world.until(phase)
     for _ in range(6):
         world.triton.running = False
         await world.turn()
@@ -330,6 +361,127 @@ async def test_a_candidate_under_which_triton_keeps_going_down_is_rolled_back(wo
     rollout = await world.over()
     assert rollout.phase is Phase.ROLLED_BACK
     assert "Triton went away" in rollout.reason
+    assert world.triton.has == {1}
+
+
+async def test_a_candidate_whose_load_takes_triton_down_is_not_loaded_for_ever(world: World) -> None:
+    world.triton.deadly = {2}
+    await world.operator.start(2, PLAN)
+    for _ in range(40):
+        await world.turn()
+        if not world.triton.running:
+            world.triton.restart()
+    rollout = await world.over()
+    assert (rollout.phase, rollout.stable) == (Phase.ROLLED_BACK, 1)
+    assert world.triton.deaths <= 5
+
+
+async def test_a_triton_that_lost_everything_gets_the_stable_version_back_first_though_another_is_broken(
+    world: World,
+) -> None:
+    await world.operator.start(2, PLAN.model_copy(update={"step_s": 3600}))
+    await world.until(Phase.SHADOW)
+    world.triton.broken = {2}
+    world.triton.has = set()  # started again by somebody who loads nothing
+    rollout = await world.over()
+    assert (rollout.phase, rollout.stable) == (Phase.ROLLED_BACK, 1)
+    assert world.triton.has == {1}
+
+
+async def test_a_version_that_was_kept_to_be_looked_at_is_loaded_again_once_and_then_let_go(
+    world: World,
+) -> None:
+    world.gateway.behaves[2] = "fails"
+    await world.operator.start(2, PLAN)
+    await world.over()
+    world.triton.has = {1}
+    await world.over()
+    assert world.triton.has == {1, 2}
+    world.triton.broken, world.triton.has = {2}, {1}
+    rollout = await world.over()
+    assert (rollout.phase, rollout.keep_candidate) == (Phase.ROLLED_BACK, False)
+
+
+async def test_a_version_goes_on_only_when_every_gateway_can_call_it(world: World) -> None:
+    world.gateway.lacks = frozenset({2})
+    await world.operator.start(2, PLAN)
+    for _ in range(20):
+        rollout = await world.turn()
+    assert rollout.phase is Phase.PROVE
+    world.gateway.lacks = frozenset()
+    await world.until(Phase.CANARY)
+    world.gateway.lacks = frozenset({2})
+    for _ in range(60):
+        rollout = await world.turn()
+    assert (rollout.phase, rollout.percent) == (Phase.CANARY, 5)
+    world.gateway.lacks = frozenset()
+    assert (await world.over()).stable == 2
+
+
+async def test_a_change_for_the_worse_late_in_a_long_step_is_seen(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.operator.start(2, PLAN.model_copy(update={"step_s": 3600}))
+    await world.until(Phase.SHADOW)
+    await world.operator.set_percent(5)
+    for _ in range(3):
+        await world.turn()
+    # A million good calls: some tens of bad ones are far below one in a thousand of all.
+    world.gateway._add(2, VersionFigures(calls=1_000_000, batches=1_000_000))
+    monkeypatch.setattr(driver_module, "_RECENT_S", 0.0)  # the time between two looks, here
+    for _ in range(3):
+        await world.turn()
+    monkeypatch.setattr(driver_module, "_RECENT_S", 3600.0)
+    world.gateway.behaves[2] = "fails"
+    rollout = await world.over()
+    assert rollout.phase is Phase.ROLLED_BACK
+    assert "calls failed" in rollout.reason
+
+
+async def test_a_driver_that_begins_at_100_percent_judges_by_what_the_record_kept(world: World) -> None:
+    await world.operator.start(2, PLAN.model_copy(update={"step_s": 1e-6}))
+    while (rollout := await world.turn()).percent != 100:
+        assert rollout.phase in state.UNDER_WAY
+    world.driver = world.new_driver()
+    world.gateway.behaves[2] = "slow"
+    rollout = await world.over()
+    assert rollout.phase is Phase.ROLLED_BACK
+    assert "took Triton longer" in rollout.reason
+
+
+async def test_an_error_that_nobody_foresaw_ends_the_rollout_and_not_the_driver(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def defective(*_: Any, **__: Any) -> Trial:
+        raise KeyError("T")
+
+    monkeypatch.setattr(driver_module, "try_out", defective)
+    monkeypatch.setattr(driver_module, "TICK_S", 0.001)
+    await world.operator.start(2, PLAN)
+    running = asyncio.create_task(world.driver.run())
+    async with asyncio.timeout(30):
+        while (rollout := await world.operator.get()).phase is not Phase.ROLLED_BACK:
+            await world.gateway.serve()
+            await asyncio.sleep(0.001)
+    assert "the driver failed 3 times: KeyError" in rollout.reason
+    assert not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_stable_version_whose_folder_was_deleted_goes_on_serving_and_the_record_stays(
+    world: World,
+) -> None:
+    await world.operator.start(2, PLAN.model_copy(update={"step_s": 3600}))
+    await world.until(Phase.SHADOW)
+    (world.model_folder / "1").rename(world.model_folder.parent / "elsewhere")
+    for _ in range(5):
+        rollout = await world.turn()
+    assert (rollout.phase, rollout.stable, rollout.candidate) == (Phase.SHADOW, 1, 2)
+    assert "put it back" in world.driver._note
+    (world.model_folder.parent / "elsewhere").rename(world.model_folder / "1")
+    await world.turn()
+    assert "put it back" not in world.driver._note
 
 
 class Killed(Exception):

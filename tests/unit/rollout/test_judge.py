@@ -23,7 +23,9 @@ def histogram(*latencies_ms: float) -> Histogram:
 def healthy(calls: int, seed: int = 1) -> VersionFigures:
     draw = random.Random(seed)
     times = [draw.lognormvariate(1, 0.5) for _ in range(calls)]
-    return VersionFigures(calls=calls, latency=histogram(*times), model_cached=histogram(*times))
+    return VersionFigures(
+        calls=calls, batches=calls, latency=histogram(*times), model_cached=histogram(*times)
+    )
 
 
 def test_a_version_like_the_stable_one_passes_once_it_has_answered_enough() -> None:
@@ -63,23 +65,50 @@ def test_slow_is_compared_like_with_like() -> None:
 
 
 def test_some_failures_prove_something_and_one_does_not() -> None:
-    one = VersionFigures(calls=400, errors=1)
+    one = VersionFigures(calls=400, errors=1, batches=400, failed_batches=1)
     assert judge(healthy(5000), one, BOUNDS, shadow=False).breach == ""
-    all_of_three = VersionFigures(calls=3, errors=3)
-    assert "3 of 3 calls failed" in judge(healthy(5000), all_of_three, BOUNDS, shadow=False).breach
-    one_percent = VersionFigures(calls=600, errors=6)
+    all_of_three = VersionFigures(calls=3, errors=3, batches=3, failed_batches=3)
+    assert "3 of 3 batches of calls failed" in judge(healthy(5000), all_of_three, BOUNDS, shadow=False).breach
+    one_percent = VersionFigures(calls=600, errors=6, batches=600, failed_batches=6)
     assert "6 of 600" in judge(healthy(5000), one_percent, BOUNDS, shadow=False).breach
 
 
+def test_one_hiccup_of_the_machine_is_no_breach_however_many_calls_it_held_up() -> None:
+    lost = VersionFigures(calls=60, errors=32, batches=3, failed_batches=2)
+    assert judge(healthy(5000), lost, BOUNDS, shadow=False).breach == ""
+    stalled = VersionFigures(calls=200, batches=12, model_cached=histogram(*[math.e] * 10, 90.0, 90.0))
+    assert judge(healthy(5000), stalled, BOUNDS, shadow=False).breach == ""
+
+
 def test_failures_that_the_stable_version_has_too_are_not_the_candidates() -> None:
-    stable = VersionFigures(calls=1000, errors=300)
-    assert judge(stable, VersionFigures(calls=100, errors=33), BOUNDS, shadow=False).breach == ""
-    assert judge(stable, VersionFigures(calls=100, errors=60), BOUNDS, shadow=False).breach
+    stable = VersionFigures(calls=1000, errors=300, batches=1000, failed_batches=300)
+    same = VersionFigures(calls=100, errors=33, batches=100, failed_batches=33)
+    assert judge(stable, same, BOUNDS, shadow=False).breach == ""
+    worse = VersionFigures(calls=100, errors=60, batches=100, failed_batches=60)
+    assert judge(stable, worse, BOUNDS, shadow=False).breach
 
 
-def test_failed_shadow_calls_count() -> None:
-    shadow = VersionFigures(shadow_calls=100, shadow_errors=5)
-    assert "5 of 100 calls failed" in judge(healthy(5000), shadow, BOUNDS, shadow=True).breach
+def test_failed_shadow_calls_count_and_good_ones_do_not_hide_failed_calls() -> None:
+    shadow = VersionFigures(shadow_calls=100, shadow_errors=5, shadow_batches=100, failed_shadow_batches=5)
+    assert "5 of 100 batches of shadow calls" in judge(healthy(5000), shadow, BOUNDS, shadow=True).breach
+    hidden = VersionFigures(
+        calls=20, batches=20, failed_batches=3, shadow_calls=100_000, shadow_batches=100_000
+    )
+    assert "3 of 20 batches of calls failed" in judge(healthy(5000), hidden, BOUNDS, shadow=False).breach
+
+
+def test_a_candidate_that_knows_less_of_what_users_had_is_in_breach() -> None:
+    few = VersionFigures(calls=95, cold=5, batches=95)
+    assert judge(healthy(5000), few, BOUNDS, shadow=False).breach == ""
+    many = VersionFigures(calls=70, cold=30, batches=70)
+    assert (
+        "30 of 100 calls (30.00%) got fallback pages"
+        in judge(healthy(5000), many, BOUNDS, shadow=False).breach
+    )
+    foreign = VersionFigures(shadow_cold=40)
+    assert "40 of 40 shadow calls" in judge(healthy(5000), foreign, BOUNDS, shadow=True).breach
+    usual = healthy(700) + VersionFigures(cold=300)
+    assert judge(usual, many, BOUNDS, shadow=False).breach == ""
 
 
 def pairs(count: int, *, overlap: float = 0.6, shift: float = 0.0) -> VersionFigures:

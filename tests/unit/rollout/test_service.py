@@ -46,7 +46,8 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     records = Records(control, "recommender")
     operator = Operator(Settings(model_repository=tmp_path), records)
     [port] = free_ports(1)
-    server = serve(Service(operator, control, "recommender", TOKEN), f"127.0.0.1:{port}")
+    (tmp_path / "operator_token").write_text(TOKEN)
+    server = serve(Service(operator, control, "recommender", tmp_path), f"127.0.0.1:{port}")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield Served(RolloutsStub(channel), operator, records, control)
@@ -120,6 +121,28 @@ async def test_what_cannot_be_done_is_said_and_changes_nothing(served: Served) -
         assert (code, "idle" in sentence) == (grpc.StatusCode.FAILED_PRECONDITION, True)
     rollout, _ = await served.records.read()
     assert rollout is None or rollout.phase is Phase.IDLE
+
+
+async def test_what_was_meant_for_another_version_is_refused(served: Served) -> None:
+    await served.stub.Start(pb.RolloutsStartRequest(version=2), **call())
+    for method, request in (
+        ("SetTraffic", pb.SetTrafficRequest(percent=5, version=3)),
+        ("Promote", pb.PromoteRequest(version=3)),
+        ("RollBack", pb.RollBackRequest(version=3)),
+    ):
+        code, sentence = await refused(getattr(served.stub, method)(request, **call()))
+        assert (code, "the rollout is of version 2 now, not of 3" in sentence) == (
+            grpc.StatusCode.ABORTED,
+            True,
+        )
+    await served.stub.RollBack(pb.RollBackRequest(version=2), **call())
+
+
+async def test_a_token_that_was_replaced_holds_at_once(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "operator_token").write_text("another")
+    code, _ = await refused(served.stub.Get(pb.RolloutsGetRequest(), **call()))
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    await served.stub.Get(pb.RolloutsGetRequest(), **call("another"))
 
 
 async def test_who_watches_sees_state_and_figures_again_and_again(served: Served) -> None:

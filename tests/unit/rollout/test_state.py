@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from features.traffic import Experiment, document_name, parse_traffic
 from rollout import state
 from rollout.errors import BadRecord, NotPossible
-from rollout.state import Phase, Plan, Records, Rollout
+from rollout.state import Bounds, Phase, Plan, Records, Rollout
 from tests.unit.rollout.fakes import FakeControl
 
 PLAN = Plan(steps=(1, 25, 100), shadow_percent=10)
@@ -24,7 +24,7 @@ def at(phase: Phase, plan: Plan = PLAN) -> Rollout:
         lambda r: state.checked(r, 3.0),
         lambda r: state.loaded(r, 4.0),
         lambda r: state.proven(r, 5.0, "proven"),
-        lambda r: state.passed(r, 6.0, "passed"),
+        lambda r: state.passed(r, 6.0, "passed", {}),
         lambda r: state.promote(r, 7.0),
         lambda r: state.retired(r, 8.0),
     ):
@@ -40,7 +40,7 @@ def test_a_rollout_goes_through_every_phase_and_every_step() -> None:
     assert (rollout.shadow_percent, rollout.percent) == (10, 0)
     shares = []
     while rollout.phase is not Phase.RETIRE:
-        rollout = state.passed(rollout, 6.0, "passed")
+        rollout = state.passed(rollout, 6.0, "passed", {})
         shares.append(rollout.percent)
     assert shares == [1, 25, 100, 0]
     assert (rollout.stable, rollout.candidate, rollout.previous) == (2, None, 1)
@@ -101,16 +101,17 @@ def test_a_version_that_was_rolled_back_is_unloaded_when_it_is_discarded_or_anot
     assert state.discard(rolled_back, 10.0).loaded == (1,)
     assert state.start(rolled_back, 3, PLAN, 10.0).loaded == (1,)
     assert state.not_kept(rolled_back, 10.0).loaded == (1,)
-    assert state.failed_to_load(at(Phase.LOAD), "corrupt", 9.0).loaded == (1,)
+    assert state.roll_back(at(Phase.CANARY), "it takes Triton down", 9.0, keep=False).loaded == (1,)
 
 
 @pytest.mark.parametrize(
     "phase", [Phase.CHECK, Phase.LOAD, Phase.PROVE, Phase.SHADOW, Phase.CANARY, Phase.RETIRE]
 )
 def test_a_second_rollout_has_to_wait_for_the_first(phase: Phase) -> None:
-    with pytest.raises(NotPossible, match="is under way"):
+    sentence = "is being let go" if phase is Phase.RETIRE else "is under way"
+    with pytest.raises(NotPossible, match=sentence):
         state.start(at(phase), 3, PLAN, 9.0)
-    with pytest.raises(NotPossible, match="is under way"):
+    with pytest.raises(NotPossible, match=sentence):
         state.serve(at(phase), 3, 9.0)
 
 
@@ -169,7 +170,7 @@ MOVES = {
     "checked": lambda r: state.checked(r, 3.0) if r.phase is Phase.CHECK else r,
     "loaded": lambda r: state.loaded(r, 3.0) if r.phase is Phase.LOAD else r,
     "proven": lambda r: state.proven(r, 3.0, "proven") if r.phase is Phase.PROVE else r,
-    "passed": lambda r: state.passed(r, 3.0, "") if r.phase in (Phase.SHADOW, Phase.CANARY) else r,
+    "passed": lambda r: state.passed(r, 3.0, "", {}) if r.phase in (Phase.SHADOW, Phase.CANARY) else r,
     "retired": lambda r: state.retired(r, 3.0) if r.phase is Phase.RETIRE else r,
     "hold": lambda r: state.hold_at(r, 30, 3.0),
     "promote": lambda r: state.promote(r, 3.0),
@@ -194,6 +195,25 @@ def test_whatever_is_done_in_whatever_order_users_only_meet_versions_that_are_to
         if rollout.shadow_percent:
             assert rollout.candidate in rollout.loaded
         assert Rollout.model_validate_json(rollout.model_dump_json()) == rollout
+
+
+@pytest.mark.parametrize("field", ["latency_ratio", "drift"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 0.0])
+def test_a_bound_that_could_not_be_written_or_kept_is_refused(field: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=field):
+        Bounds(**{field: value})
+
+
+def test_a_reason_is_one_line_of_bounded_length() -> None:
+    rolled_back = state.roll_back(at(Phase.CANARY), "graph\n  error\t" + "x" * 5000, 9.0)
+    assert rolled_back.reason.startswith("graph error x")
+    assert len(rolled_back.reason) == 600
+
+
+def test_a_version_that_is_being_checked_is_in_use_though_it_is_not_loaded() -> None:
+    assert at(Phase.CHECK).in_use == {1, 2}
+    assert at(Phase.RETIRE).in_use == {1, 2}
+    assert state.roll_back(at(Phase.LOAD), "corrupt", 9.0).in_use == {1, 2}
 
 
 async def test_two_who_change_the_record_at_once_do_it_one_after_the_other() -> None:
