@@ -8,7 +8,7 @@ TritonError              one sentence that says what is wrong and what would be 
 ├── TritonExited         the server ended before the model was ready
 ├── ModelNotReady        the model was not ready in time
 ├── ProofFailed          the model is ready, but its answers are not the expected ones
-├── VersionDied          a version's process ended though nobody told it to
+├── VersionDied          a version's process ended though nobody told it to, or hangs
 ├── NoAnswer             Triton cannot be reached, or has no answer in time
 ├── NotAllowed           Triton wants another token before it lets itself be managed
 ├── LoadFailed           Triton could not bring its versions to what config.pbtxt lists

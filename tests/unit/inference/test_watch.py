@@ -67,6 +67,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "CALL_TIMEOUT_S", 0.5)
 
 
+async def watched(settings: Settings) -> None:
+    async with asyncio.timeout(30):
+        await watch.watch_stable(settings)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():
@@ -78,7 +83,7 @@ async def test_a_stable_version_whose_process_is_gone_is_noticed(
 ) -> None:
     triton.dead = {2}
     with pytest.raises(VersionDied, match="recommender version 2 has died"):
-        await watch.watch_stable(settings)
+        await watched(settings)
 
 
 @pytest.mark.parametrize(("ready", "dead"), [([1, 2], {1}), ([1], set[int]())], ids=["another", "unloaded"])
@@ -99,7 +104,7 @@ async def test_a_stable_version_that_hangs_is_noticed_at_its_second_late_call(
 ) -> None:
     triton.hangs = lambda nth: nth > 3
     with pytest.raises(VersionDied, match=r"recommender version 2 has not answered for [1-9]\d* s"):
-        await watch.watch_stable(settings)
+        await watched(settings)
     assert len(triton.asked) == 5
 
 
@@ -121,7 +126,7 @@ async def test_a_channel_that_gives_up_connecting_between_late_calls_does_not_hi
     triton.hangs = lambda nth: nth % 2 == 1
     triton.ready = []  # which gets the code that the channel has for no connection
     with pytest.raises(VersionDied, match="has not answered"):
-        await watch.watch_stable(settings)
+        await watched(settings)
 
 
 @pytest.mark.usefixtures("impatient")
