@@ -163,7 +163,6 @@ class Driver:
 
     async def _check(self, rollout: Rollout, revision: int) -> None:
         assert rollout.candidate is not None
-        self._loader.forget_outages()
         self._say(f"checks the files of version {rollout.candidate}")
         try:
             candidate = find(self._model_folder, rollout.candidate)
@@ -310,6 +309,7 @@ class Driver:
         if await self._records.replace(after, revision):
             log.info("%s", after.history[-1].text)
             self._looks.clear()
+            self._loader.forget_outages()
             # The next rollout's versions are pruned when it is over.
             self._cleaned = 0.0
 

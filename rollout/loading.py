@@ -71,7 +71,7 @@ class Loader:
         return len(self._outages) if len(self._outages) > _MOST_OUTAGES else 0
 
     def forget_outages(self) -> None:
-        """Begins to count anew: what came before was no fault of what comes now."""
+        """Begins to count anew: the rollout has come on, so what came before did not keep it."""
         self._outages.clear()
 
     async def agree(self, rollout: Rollout, *, obeyed: bool) -> Agreement:
