@@ -32,7 +32,7 @@ from tests.unit.rollout.fakes import FakeControl
 from tests.unit.rollout.test_repository import write_version
 
 CONFIG = 'name: "recommender"\nversion_policy { specific { versions: 1 } }\n'
-PLAN = Plan(steps=(5, 100), step_s=1e-6, grace_s=0, shadow_percent=20, bounds=Bounds(min_calls=20))
+PLAN = Plan(steps=(20, 100), step_s=1e-6, grace_s=0, shadow_percent=20, bounds=Bounds(min_calls=20))
 SLOW_MS, USUAL_MS = 50.0, 2.0
 
 
@@ -349,9 +349,8 @@ async def test_a_triton_that_is_started_again_in_any_phase_has_what_it_had_and_t
 async def test_a_candidate_under_which_triton_keeps_going_down_is_rolled_back_and_not_loaded_again(
     world: World, phase: Phase
 ) -> None:
-    await world.operator.start(
-        2, PLAN.model_copy(update={"shadow_percent": 20 if phase is Phase.SHADOW else 0})
-    )
+    shadow = 20 if phase is Phase.SHADOW else 0
+    await world.operator.start(2, PLAN.model_copy(update={"step_s": 3600, "shadow_percent": shadow}))
     await world.until(phase)
     for _ in range(6):
         world.triton.running = False
@@ -413,7 +412,7 @@ async def test_a_version_goes_on_only_when_every_gateway_can_call_it(world: Worl
     world.gateway.lacks = frozenset({2})
     for _ in range(60):
         rollout = await world.turn()
-    assert (rollout.phase, rollout.percent) == (Phase.CANARY, 5)
+    assert (rollout.phase, rollout.percent) == (Phase.CANARY, 20)
     world.gateway.lacks = frozenset()
     assert (await world.over()).stable == 2
 
@@ -423,7 +422,7 @@ async def test_a_change_for_the_worse_late_in_a_long_step_is_seen(
 ) -> None:
     await world.operator.start(2, PLAN.model_copy(update={"step_s": 3600}))
     await world.until(Phase.SHADOW)
-    await world.operator.set_percent(5)
+    await world.operator.set_percent(20)
     for _ in range(3):
         await world.turn()
     # A million good calls: some tens of bad ones are far below one in a thousand of all.
