@@ -9,6 +9,7 @@ them, and the memory of all processes before and after.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import re
@@ -35,8 +36,10 @@ from benchmarks.processes import (
     users_of,
     wait,
 )
-from features.settings import load_settings
+from features.settings import Settings, load_settings
 from features.state_folder import make_state_folder
+from features.store import open_store
+from features.traffic import document_name
 
 _IN_FLIGHT = 64
 _SHARE = 0.25
@@ -103,11 +106,20 @@ def _command(env: dict[str, str], *words: str) -> str:
     return done.stdout
 
 
-def seconds_to_roll_back(env: dict[str, str], version: int, triton: psutil.Process) -> float:
+def seconds_to_roll_back(
+    settings: Settings, env: dict[str, str], version: int, triton: psutil.Process
+) -> float:
     """From the death of a candidate's process, with 30 % of the users, to its rollback."""
 
     def record() -> dict[str, object]:
-        return dict(json.loads(_command(env, "rollout", "status", "--json")))
+        async def read() -> bytes:
+            store = open_store(settings)
+            try:
+                return (await store.control.read_document(document_name(settings.model_name))).value
+            finally:
+                await store.close()
+
+        return dict(json.loads(asyncio.run(read())))
 
     def until(phase: str) -> dict[str, object]:
         while (now := record())["phase"] != phase:
@@ -164,7 +176,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
         driver = stack.enter_context(running(logs["rollout"], "rollout", "drive", **own))
         wait("the gateway", logs["gateway"], gateway, lambda: serves_model(http_port))
         wait("the driver", logs["rollout"], driver, lambda: listens(int(str(own["operator_port"]))))
-        users = users_of(settings.model_copy(update={"state_dir": folder / "var", "store": "lmdb"}))
+        deployed = settings.model_copy(update={"state_dir": folder / "var", "store": "lmdb"})
+        users = users_of(deployed)
         load(port, users, _IN_FLIGHT, 3.0)  # warms caches
         capacity = load(port, users, _IN_FLIGHT, 6.0).per_s
         processes = [triton, gateway, driver]
@@ -191,7 +204,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
             time.sleep(_STEADY_S)
             after_mib = resident_mib(processes)
             marks.append(time.time())
-            rolled_back_s = seconds_to_roll_back(env, 1, triton)
+            rolled_back_s = seconds_to_roll_back(deployed, env, 1, triton)
             time.sleep(1.0)
             marks.append(time.time())
         steady = [calls_between(out, marks[0], marks[1]), calls_between(out, marks[3], marks[4])]

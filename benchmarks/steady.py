@@ -65,6 +65,7 @@ async def _call(stub: RecommenderStub, user: str, due: float, out: TextIO, deadl
         line["failed"] = f"{error.code().name}: {error.details()}"
     else:
         line |= {"degraded": page.degraded, "version": page.model.version, "cohort": page.cohort}
+        line |= {"gateway_ms": page.stages_ms.total, "model_ms": page.stages_ms.model}
     line["ms"] = (time.time() - due) * 1000
     out.write(json.dumps(line) + "\n")
 

@@ -112,8 +112,10 @@ class TritonServer:
             stderr=asyncio.subprocess.STDOUT,
             env=environment(triton),
             limit=MAX_LINE,
-            # A Ctrl-C at the terminal is for the launcher, which then ends Triton in order.
-            start_new_session=True,
+            # A Ctrl-C at the terminal is for the launcher, which then ends Triton in order. No session of its
+            # own: where the kernel groups processes by session (autogroup), the low priority of a version
+            # that loads would count within Triton alone, and not beside the gateway.
+            process_group=0,
         )
         return cls(guardian)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 
 from pydantic import ValidationError
@@ -33,9 +34,13 @@ from rollout.repository import prune, published
 from rollout.state import Phase, Records, Rollout
 from rollout.tables import report_table, status_lines, versions_table
 
+_NICE = 10
+
 
 def main() -> int:
     """The command; returns the exit status."""
+    # Publishing, hashing, even starting Python must not take a core from those who answer requests.
+    os.nice(_NICE)
     arguments = parser().parse_args()
     settings = load_settings()
     console = Console(highlight=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 
 from features.operator_token import operator_token
@@ -21,7 +20,6 @@ from rollout.operate import Operator
 from rollout.service import Service, serve
 from rollout.state import Records
 
-_NICE = 5
 _STOP_S = 1.0
 
 log = logging.getLogger("riptide.rollout")
@@ -38,8 +36,6 @@ async def drive(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # Hashing and comparing must not take a core from those who answer requests.
-    os.nice(_NICE)
     if problem := port_problem(settings, "operator_port"):
         raise RolloutError(problem)
     make_state_folder(settings.state_dir)
