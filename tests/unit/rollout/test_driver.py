@@ -401,6 +401,17 @@ async def test_a_version_that_was_kept_to_be_looked_at_is_loaded_again_once_and_
     assert (rollout.phase, rollout.keep_candidate) == (Phase.ROLLED_BACK, False)
 
 
+async def test_a_version_that_was_kept_and_is_broken_by_now_does_not_keep_the_stable_one_away(
+    world: World,
+) -> None:
+    world.gateway.behaves[2] = "fails"
+    await world.operator.start(2, PLAN)
+    await world.over()
+    world.triton.broken, world.triton.has = {2}, set()
+    assert (await world.over()).stable == 1
+    assert world.triton.has == {1}
+
+
 async def test_a_version_goes_on_only_when_every_gateway_can_call_it(world: World) -> None:
     world.gateway.lacks = frozenset({2})
     await world.operator.start(2, PLAN)
