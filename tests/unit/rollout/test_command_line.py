@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rollout.command_line import parser, plan_of
-from tests.unit.rollout.test_repository import write_version
+from tests.unit.rollout.published import write_version
 
 ROOT = Path(__file__).parents[3]
 

@@ -23,7 +23,7 @@ from rollout.service import Service, serve
 from rollout.state import Phase, Records
 from tests.ports import free_ports
 from tests.unit.rollout.fakes import FakeControl
-from tests.unit.rollout.test_repository import write_version
+from tests.unit.rollout.published import write_version
 
 TOKEN = "let me in"
 
