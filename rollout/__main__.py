@@ -23,7 +23,7 @@ from features.token_file import TokenError
 from inference.environment import check_interpreter, probe
 from inference.errors import TritonError
 from inference.repository import listed_versions
-from rollout.command_line import parser, plan_of
+from rollout.command_line import OPTIONS, parser, plan_of
 from rollout.errors import RolloutError
 from rollout.export_folder import newest_export
 from rollout.heartbeat import read_heartbeat
@@ -31,7 +31,7 @@ from rollout.operate import Operator
 from rollout.publish import publish
 from rollout.report import report
 from rollout.repository import prune, published
-from rollout.state import Phase, Records, Rollout
+from rollout.state import Phase, Records, Rollout, mistake
 from rollout.tables import report_table, status_lines, versions_table
 
 _NICE = 10
@@ -61,9 +61,7 @@ def main() -> int:
             return 0
         return asyncio.run(_with_store(settings, arguments, console))
     except ValidationError as error:
-        from rollout.service import plan_mistake
-
-        print(plan_mistake(error), file=sys.stderr)
+        print(mistake(error, OPTIONS), file=sys.stderr)
         return 2
     except (RolloutError, TritonError, TokenError) as error:
         print(error, file=sys.stderr)
@@ -125,7 +123,8 @@ async def _with_store(settings: Settings, arguments: argparse.Namespace, console
                 removed = prune(model_folder, keep, in_use)
                 print(f"deleted: {', '.join(map(str, removed)) or 'none'}")
             case "report":
-                arms = await report(store, arguments.name)
+                until = (await operator.get()).end_of(arguments.name)
+                arms = await report(store, arguments.name, until=until)
                 if not arms:
                     print(f"--name: no user has met an experiment {arguments.name!r}", file=sys.stderr)
                     return 2

@@ -9,8 +9,23 @@ from pathlib import Path
 from inference.model_config import PROFILES
 from rollout.state import Bounds, Plan
 
+_USAGE = "python -m rollout {} [OPTION ...]; --help lists them"
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _BOUNDS, _PLAN = Bounds(), Plan()
+OPTIONS = {
+    "step_s": "--step-time",
+    "grace_s": "--grace",
+    "shadow_percent": "--shadow",
+    "error_rate": "--max-error-rate",
+    "cold_rate": "--max-cold-rate",
+    "latency_ratio": "--max-latency-ratio",
+    "overlap": "--min-overlap",
+    "drift": "--max-drift",
+    "min_calls": "--min-calls",
+    "steps": "--steps",
+    "name": "--name",
+}
+"""Fields of a plan and the options that fill them."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--keep", type=number, help="newest versions that stay (or RIPTIDE_KEEP_VERSIONS)")
     commands.add_parser("drive", help="the driver: moves rollouts on, serves operators; until SIGTERM")
 
-    one = commands.add_parser("start", help="roll a version out, and follow it until it is over")
+    one = commands.add_parser(
+        "start", help="roll a version out, and follow it until it is over", usage=_USAGE.format("start")
+    )
     one.add_argument(
         "--steps",
         type=_steps,
@@ -55,7 +72,11 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("discard", help="unload a candidate that was rolled back")
     commands.add_parser("watch", help="the figures of each version, until Ctrl-C")
 
-    one = commands.add_parser("experiment", help="split the users between the stable version and another")
+    one = commands.add_parser(
+        "experiment",
+        help="split the users between the stable version and another",
+        usage=_USAGE.format("experiment"),
+    )
     one.add_argument("--name", required=True, help="small letters, digits and -")
     one.add_argument("--percent", type=_percent, default=50.0, help="share of the users in the treatment arm")
     _add_candidate(one)
@@ -81,7 +102,7 @@ def _add_candidate(one: argparse.ArgumentParser) -> None:
     )
     one.add_argument("--max-cold-rate", type=float, default=_BOUNDS.cold_rate, help="beyond the stable one's")
     one.add_argument("--max-latency-ratio", type=float, default=_BOUNDS.latency_ratio, help="of the p99s")
-    one.add_argument("--min-overlap", type=float, default=_BOUNDS.overlap, help="of the top 10, 0 to 1")
+    one.add_argument("--min-overlap", type=float, default=_BOUNDS.overlap, help="of the top 10, from 0 to 1")
     one.add_argument("--max-drift", type=float, default=_BOUNDS.drift, help="of scores, standard deviations")
     one.add_argument("--min-calls", type=number, default=_BOUNDS.min_calls, help="before it may pass a step")
 

@@ -72,6 +72,7 @@ async def report(
     store: FeatureStore,
     experiment: str,
     *,
+    until: float | None = None,
     clicks: Collection[EventType] = CLICKS,
     conversions: Collection[EventType] = CONVERSIONS,
 ) -> list[Arm]:
@@ -80,6 +81,7 @@ async def report(
     Args:
         store: where exposures and events are.
         experiment: its name.
+        until: when it ended, Unix seconds: what users did later does not count. None: it runs.
         clicks: event types of which one makes a user one who clicked.
         conversions: likewise, who converted.
 
@@ -94,14 +96,17 @@ async def report(
         for exposure, record in zip(part, records, strict=True):
             count = counts.setdefault(exposure.arm, [0, 0, 0])
             count[0] += 1
-            count[1] += _did(record, exposure, clicks)
-            count[2] += _did(record, exposure, conversions)
+            count[1] += _did(record, exposure, until, clicks)
+            count[2] += _did(record, exposure, until, conversions)
     return [
         Arm(name, Share(clicked, users), Share(converted, users))
         for name, (users, clicked, converted) in sorted(counts.items())
     ]
 
 
-def _did(record: UserRecord, exposure: Exposure, types: Collection[EventType]) -> bool:
+def _did(record: UserRecord, exposure: Exposure, until: float | None, types: Collection[EventType]) -> bool:
     wanted: Sequence[int] = [int(kind) for kind in types]
-    return bool((np.isin(record.types, wanted) & (record.times >= exposure.at)).any())
+    in_time = record.times >= exposure.at
+    if until is not None:
+        in_time &= record.times <= until
+    return bool((np.isin(record.types, wanted) & in_time).any())

@@ -23,9 +23,11 @@ from features.store import StoreError
 from rollout.errors import BadRecord, Crossed, NoSuchVersion, NotPossible
 from rollout.heartbeat import read_heartbeat
 from rollout.operate import Operator
-from rollout.state import Plan, Rollout
+from rollout.state import Plan, Rollout, mistake
 from rollout.window import Look, look
 
+_FIELDS = {"step_s": "step_seconds"}
+"""Fields of a plan and those of the request that fill them, where their names differ."""
 _WATCH_S = 1.0
 _SPAN_S = 10.0
 _MOST_CALLS = 64
@@ -120,18 +122,11 @@ class Service(RolloutsServicer):
         except NoSuchVersion as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except ValidationError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, plan_mistake(error))
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, mistake(error, _FIELDS))
         except StoreError as error:
             log.error("%s", error)
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the feature store does not answer; try again")
         return _message(rollout, beat.note if beat is not None else "")
-
-
-def plan_mistake(error: ValidationError) -> str:
-    """The first thing that is wrong with what was asked for, beginning with its name."""
-    problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"])
-    return f"{field}: {problem['msg']}, not {problem['input']!r}"
 
 
 def serve(service: Service, address: str) -> grpc.aio.Server:

@@ -12,11 +12,12 @@ the part of it that gateways obey. The functions here are pure; `Records` reads 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from features.control import ControlStore
 from features.traffic import Experiment, Percent, Traffic, document_name
@@ -85,7 +86,7 @@ class Plan(BaseModel):
     @classmethod
     def _ascending(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
         if not steps or list(steps) != sorted(set(steps)):
-            raise ValueError("must be one or more shares, each larger than the one before")
+            raise PydanticCustomError("steps", "must be one or more shares, each larger than the one before")
         return steps
 
 
@@ -97,6 +98,16 @@ class Entry(BaseModel):
     time: float
     """Unix seconds."""
     text: str
+
+
+class Ended(BaseModel):
+    """An experiment that is over."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    time: float
+    """When, Unix seconds."""
 
 
 class Rollout(Traffic):
@@ -119,6 +130,8 @@ class Rollout(Traffic):
     reference: dict[str, Any] = Field(default_factory=dict)
     """What was counted of the stable version when it last had calls (`VersionFigures.plain`): at 100 % it has
     none, and a driver that is started then needs something to judge by."""
+    ended: tuple[Ended, ...] = ()
+    """The latest experiments that are over, oldest first."""
     history: tuple[Entry, ...] = ()
     """The latest entries, oldest first."""
 
@@ -131,6 +144,10 @@ class Rollout(Traffic):
         candidate = (self.candidate,) if self.candidate is not None and wanted else ()
         previous = (self.previous,) if self.previous is not None else ()
         return (self.stable, *candidate, *previous)
+
+    def end_of(self, experiment: str) -> float | None:
+        """When an experiment ended, Unix seconds; None if it runs, or is not known any more."""
+        return next((one.time for one in self.ended if one.name == experiment), None)
 
     @property
     def in_use(self) -> frozenset[int]:
@@ -174,6 +191,8 @@ def serve(rollout: Rollout, version: int, now: float) -> Rollout:
     """
     if rollout.phase not in (Phase.IDLE, Phase.ROLLED_BACK):
         raise NotPossible(_busy(rollout))
+    if (rollout.phase, rollout.stable) == (Phase.IDLE, version):
+        return rollout
     text = f"version {version} is the stable version"
     return _moved(rollout, Phase.IDLE, now, text, stable=version, candidate=None)
 
@@ -341,8 +360,18 @@ def _moved(rollout: Rollout, phase: Phase, now: float, text: str, **changes: obj
         "reference": rollout.reference if phase is Phase.CANARY else {},
     }
     history = (*rollout.history, Entry(time=now, text=text))[-_MOST_HISTORY:]
-    update = stays | {"phase": phase, "since": now, "history": history} | changes
+    ended = rollout.ended
+    if rollout.experiment is not None:  # no phase follows that would go on with it
+        ended = (*ended, Ended(name=rollout.experiment.name, time=now))[-_MOST_HISTORY:]
+    update = stays | {"phase": phase, "since": now, "history": history, "ended": ended} | changes
     return rollout.model_copy(update=update)
+
+
+def mistake(error: ValidationError, names: Mapping[str, str]) -> str:
+    """The first thing that is wrong with a plan, beginning with what the caller calls the field in `names`."""
+    problem = error.errors()[0]
+    field = next(str(part) for part in reversed(problem["loc"]) if isinstance(part, str))
+    return f"{names.get(field, field)}: {problem['msg']}, not {problem['input']!r}"
 
 
 class Records:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from inference.errors import TritonError
 from inference.golden import Golden, read_golden
 from inference.proof import infer, prove_version
+from inference.signature import OUTPUT_SETS
 from rollout.errors import PreflightFailed
 from rollout.manifest import read_manifest
 from rollout.state import Bounds
@@ -28,7 +29,7 @@ from rollout.state import Bounds
 _ROUNDS = 2
 """Times that each history is put to both."""
 _TOP = 10
-_OUTPUTS = ("item_keys", "scores")
+_OUTPUTS = OUTPUT_SETS[0]  # item keys and scores
 
 
 @dataclass(frozen=True, slots=True)

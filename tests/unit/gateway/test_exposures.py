@@ -9,7 +9,7 @@ import pytest
 from features.control import ControlStore
 from gateway import exposures as module
 from gateway.exposures import Exposures
-from tests.unit.gateway.fakes import FakeControl
+from tests.unit.fake_control import FakeControl
 
 ARM = "ads/treatment"
 

@@ -13,7 +13,8 @@ from features.figures import decode
 from gateway.figures import Figures
 from gateway.reports import Reports
 from gateway.routing import Router
-from tests.unit.gateway.fakes import FakeControl, FakeRouter, serving_version
+from tests.unit.fake_control import FakeControl
+from tests.unit.gateway.fakes import FakeRouter, serving_version
 
 
 class Reporting:

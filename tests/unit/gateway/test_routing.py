@@ -14,7 +14,8 @@ from features.control import Document
 from features.settings import Settings
 from features.traffic import Traffic, document_name
 from gateway.routing import Choice, Router, RoutingError
-from tests.unit.gateway.fakes import INPUTS, OUTPUTS, FakeControl, FakeTriton
+from tests.unit.fake_control import FakeControl
+from tests.unit.gateway.fakes import INPUTS, OUTPUTS, FakeTriton
 
 USERS = [f"user {n}" for n in range(300)]
 EXPERIMENT = {"name": "warm-start", "control": 1, "treatment": 2, "percent": 50}

@@ -67,9 +67,9 @@ def test_an_operators_day_without_a_driver(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["start", "--steps", "5,1", "--detach"], "steps: "),
+        (["start", "--steps", "5,1", "--detach"], "--steps: must be one or more shares, each larger"),
         (["start", "--version", "9", "--detach"], "version 9 is not published; published are: 1, 2, 3"),
-        (["start", "--min-overlap", "2", "--detach"], "overlap: "),
+        (["start", "--min-overlap", "2", "--detach"], "--min-overlap: "),
         (["start", "--step-time", "soon"], "--step-time: must be a time such as 30s, 5m or 1h, not 'soon'"),
         (["set", "101"], "percent: must be a number from 0 to 100, not '101'"),
         (["set", "5"], "traffic can be set in the phases shadow and canary, not in idle"),
@@ -78,7 +78,9 @@ def test_an_operators_day_without_a_driver(folder: Path) -> None:
         (["discard"], "there is no rolled-back version to discard (phase idle)"),
         (["end-experiment"], "no experiment runs (phase idle)"),
         (["report", "--name", "nobody"], "--name: no user has met an experiment 'nobody'"),
-        (["experiment", "--name", "A B", "--detach"], "name: "),
+        (["start", "--max-drift", "inf", "--detach"], "--max-drift: "),
+        (["start", "--step-time", "0s", "--detach"], "--step-time: "),
+        (["experiment", "--name", "A B", "--detach"], "--name: "),
     ],
 )
 def test_what_does_not_fit_ends_with_status_2_and_one_sentence(

@@ -16,7 +16,7 @@ from rollout.errors import Busy
 from rollout.operate import Operator
 from rollout.state import Phase, Records
 from rollout.trial import Trial
-from tests.unit.rollout.fakes import FakeControl
+from tests.unit.fake_control import FakeControl
 from tests.unit.rollout.world import PLAN, World
 
 

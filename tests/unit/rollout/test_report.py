@@ -52,6 +52,16 @@ async def test_users_count_once_and_only_with_what_they_did_after_they_met_their
     assert await report(store, "never") == []
 
 
+async def test_what_users_did_after_the_end_does_not_count(store: LmdbStore) -> None:
+    await store.append([Event(user, "x", EventType.VIEW, 1) for user in "ab"])
+    await store.control.log_exposures([Exposure(user, "larger/control", 10) for user in "ab"])
+    await store.append([Event("a", "x", EventType.CLICK, 20), Event("b", "x", EventType.CLICK, 21)])
+    [control] = await report(store, "larger", until=20.5)
+    assert control.clicked == Share(1, 2)
+    [control] = await report(store, "larger")
+    assert control.clicked == Share(2, 2)
+
+
 async def test_a_user_who_was_forgotten_is_in_no_report(store: LmdbStore) -> None:
     await store.append([Event(user, "x", EventType.VIEW, 0) for user in "ab"])
     await store.control.log_exposures(

@@ -22,7 +22,7 @@ from rollout.operate import Operator
 from rollout.service import Service, serve
 from rollout.state import Phase, Records
 from tests.ports import free_ports
-from tests.unit.rollout.fakes import FakeControl
+from tests.unit.fake_control import FakeControl
 from tests.unit.rollout.published import write_version
 
 TOKEN = "let me in"
@@ -112,6 +112,8 @@ async def test_what_cannot_be_done_is_said_and_changes_nothing(served: Served) -
     assert (code, "stable version already" in sentence) == (grpc.StatusCode.FAILED_PRECONDITION, True)
     code, sentence = await refused(start(pb.RolloutsStartRequest(version=2, steps=[5, 1]), **call()))
     assert (code, sentence.startswith("steps: ")) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    code, sentence = await refused(start(pb.RolloutsStartRequest(version=2, step_seconds=-1), **call()))
+    assert (code, sentence.startswith("step_seconds: ")) == (grpc.StatusCode.INVALID_ARGUMENT, True)
     code, sentence = await refused(start(pb.RolloutsStartRequest(version=2, shadow_percent=101), **call()))
     assert (code, sentence.startswith("shadow_percent: ")) == (grpc.StatusCode.INVALID_ARGUMENT, True)
     code, sentence = await refused(served.stub.SetTraffic(pb.SetTrafficRequest(percent=101), **call()))

@@ -11,7 +11,7 @@ from features.traffic import Experiment, document_name, parse_traffic
 from rollout import state
 from rollout.errors import BadRecord, NotPossible
 from rollout.state import Bounds, Phase, Plan, Records, Rollout
-from tests.unit.rollout.fakes import FakeControl
+from tests.unit.fake_control import FakeControl
 
 PLAN = Plan(steps=(1, 25, 100), shadow_percent=10)
 NEW = state.idle(1, 1.0, "version 1 is the stable version")
@@ -148,6 +148,8 @@ def test_an_experiment_runs_once_the_version_has_proven_itself_and_leaves_the_st
     assert (ended.phase, ended.stable, ended.experiment, ended.loaded) == (Phase.IDLE, 1, None, (1,))
     broken = state.roll_back(runs, "it fails", 9.0)
     assert (broken.experiment, broken.stable) == (None, 1)
+    assert (runs.end_of("larger"), ended.end_of("larger"), broken.end_of("larger")) == (None, 9.0, 9.0)
+    assert state.start(ended, 3, PLAN, 20.0).end_of("larger") == 9.0
 
 
 @pytest.mark.parametrize("steps", [(), (5, 5), (25, 1), (0, 5), (50, 101)])
@@ -214,6 +216,11 @@ def test_a_version_that_is_being_checked_is_in_use_though_it_is_not_loaded() -> 
     assert at(Phase.CHECK).in_use == {1, 2}
     assert at(Phase.RETIRE).in_use == {1, 2}
     assert state.roll_back(at(Phase.LOAD), "corrupt", 9.0).in_use == {1, 2}
+
+
+def test_what_is_stable_already_is_not_made_so_again() -> None:
+    assert state.serve(NEW, 1, 9.0) is NEW
+    assert state.serve(NEW, 2, 9.0).stable == 2
 
 
 async def test_two_who_change_the_record_at_once_do_it_one_after_the_other() -> None:

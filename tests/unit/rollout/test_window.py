@@ -8,7 +8,7 @@ import pytest
 
 from features.figures import Report, VersionFigures
 from rollout.window import FRESH_S, drop_old_reports, look
-from tests.unit.rollout.fakes import FakeControl
+from tests.unit.fake_control import FakeControl
 
 
 def report(at: float, revision: int = 1, refused: dict[int, str] | None = None, **calls: int) -> bytes:

@@ -18,7 +18,7 @@ from rollout.configuration import read_versions
 from rollout.driver import Driver
 from rollout.operate import Operator
 from rollout.state import Bounds, Phase, Plan, Records, Rollout
-from tests.unit.rollout.fakes import FakeControl
+from tests.unit.fake_control import FakeControl
 from tests.unit.rollout.published import write_version
 
 CONFIG = 'name: "recommender"\nversion_policy { specific { versions: 1 } }\n'
