@@ -368,7 +368,7 @@ def _moved(rollout: Rollout, phase: Phase, now: float, text: str, **changes: obj
 
 
 def mistake(error: ValidationError, names: Mapping[str, str]) -> str:
-    """The first thing that is wrong with a plan, beginning with what the caller calls the field in `names`."""
+    """The first thing that is wrong with a plan; `names`: what the caller calls its fields."""
     problem = error.errors()[0]
     field = next(str(part) for part in reversed(problem["loc"]) if isinstance(part, str))
     return f"{names.get(field, field)}: {problem['msg']}, not {problem['input']!r}"
