@@ -34,6 +34,9 @@ async def call(arguments: argparse.Namespace) -> Message:
                     exclude_item_ids=arguments.exclude,
                     include_seen=arguments.include_seen,
                     explain=arguments.explain,
+                    surface=arguments.surface,
+                    diversity=arguments.diversity,
+                    time=arguments.time,
                 )
             case "similar":
                 return await client.similar_items(

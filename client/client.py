@@ -87,10 +87,16 @@ class Client:
         exclude_item_ids: Sequence[str] = (),
         include_seen: bool = False,
         explain: bool = False,
+        surface: str = "",
+        diversity: float = 0.0,
+        time: int = 0,
         request_id: str = "",
         timeout_s: float | None = None,
     ) -> pb.RecommendResponse:
-        """The best items for a user, best first. `degraded` says if it is not the model's answer."""
+        """The best items for a user, best first. `degraded` says if it is not the model's answer.
+
+        `diversity` is from 0, relevance alone, to 1; `time` is Unix seconds, 0 for now.
+        """
         request = pb.RecommendRequest(
             user_id=user_id,
             limit=limit,
@@ -98,6 +104,9 @@ class Client:
                 categories=categories, exclude_item_ids=exclude_item_ids, include_seen=include_seen
             ),
             explain=explain,
+            surface=surface,
+            diversity=diversity,
+            time=time,
             request_id=request_id,
         )
         answer: pb.RecommendResponse = await self._call(self._stub.Recommend, request, timeout_s)

@@ -53,6 +53,11 @@ def parser(default_address: str) -> argparse.ArgumentParser:
     recommend.add_argument(
         "--explain", action="store_true", help="show which item of the history speaks for each"
     )
+    recommend.add_argument("--surface", default="", metavar="NAME", help="where the page is shown")
+    recommend.add_argument(
+        "--diversity", type=float, default=0.0, metavar="D", help="0, relevance alone, to 1"
+    )
+    recommend.add_argument("--time", type=int, default=0, help="unix seconds; now if not given")
 
     similar = commands.add_parser("similar", parents=[shared, page], help="the nearest items of an item")
     similar.add_argument("--item", required=True, metavar="ID")

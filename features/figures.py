@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 BOUNDS_MS: NDArray[np.float64] = 0.1 * np.power(1.1, np.arange(140))
 """Upper bounds of a `Histogram`'s buckets: 10 % apart, 0.1 ms to 57 s. One more is for what is beyond."""
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class FiguresError(Exception):
@@ -113,12 +113,10 @@ class VersionFigures:
     """Shadow answers that were compared with the live one for the same request."""
     overlap_sum: float = 0.0
     """Sum over the pairs of the share of the live page's top 10 that is in the shadow's."""
-    own_scores: float = 0.0
-    """Sum over the pairs of the mean score of its top 10."""
-    live_scores: float = 0.0
-    """The same of the live answer."""
-    live_squares: float = 0.0
-    """Sum over the pairs of the square of the live answer's mean score."""
+    ranked: int = 0
+    """Pairs of which both top 10s hold the same two items or more."""
+    correlation_sum: float = 0.0
+    """Sum over those of Spearman's rank correlation of the items that both hold, -1 to 1."""
 
     def __add__(self, other: VersionFigures) -> VersionFigures:
         return VersionFigures(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -146,17 +144,12 @@ class VersionFigures:
 
     @property
     def drift(self) -> float:
-        """How far its mean score lies from the live one, in standard deviations of the live one.
+        """How far the items that both top 10s hold stand in another order, 1 - the mean rank correlation.
 
-        NaN without two pairs.
+        0 is the same order, 1 that of chance, 2 the reverse; NaN without a pair that shares two items. It
+        knows no scores, whose scales are the versions' own.
         """
-        if self.pairs < 2:
-            return float("nan")
-        mean = self.live_scores / self.pairs
-        variance = max(self.live_squares / self.pairs - mean * mean, 0.0)
-        # Scores that hardly vary would make any difference an infinite one.
-        spread = max(variance**0.5, 1e-3 * abs(mean), 1e-9)
-        return float(abs(self.own_scores / self.pairs - mean) / spread)
+        return 1 - self.correlation_sum / self.ranked if self.ranked else float("nan")
 
 
 _NOTHING = VersionFigures()

@@ -82,6 +82,14 @@ class UserRecord:
         attributes: dict[str, str] = json.loads(self.attributes_json or b"{}")
         return attributes
 
+    def consumed(self, types: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+        """Keys of the items that are not to be recommended again: those with an event of one of `types`.
+
+        Args:
+            types: bool `[256]`, by `EventType` number; None: all of them.
+        """
+        return self.keys if types is None else self.keys[types[self.types]]
+
     @property
     def fresh_answer(self) -> CachedAnswer | None:
         """The cached answer if it covers the whole history, else None."""

@@ -50,3 +50,17 @@ def item_key(item_id: str) -> int:
 def item_keys(item_ids: Iterable[str]) -> NDArray[np.int64]:
     """`item_key` of each id, int64 `[N]`."""
     return np.fromiter((stable_hash(item_id) for item_id in item_ids), dtype=np.int64)
+
+
+def feature_key(name: str, value: str) -> int:
+    """The key of a categorical attribute of a user, int64, e.g. of `country` and `DE`; never 0.
+
+    0 stands for an attribute that a user does not have. Training and serving hash the same text,
+    `"country=DE"`, so that two attributes with one value have two keys.
+    """
+    return stable_hash(f"{name}={value}")
+
+
+def surface_key(surface: str) -> int:
+    """The key of a surface (where a user saw or did something), int64; 0 for "", an unknown surface."""
+    return stable_hash(surface) if surface else 0

@@ -53,7 +53,10 @@ class Answers:
 def answers_to_keep(
     version: int, asked: Sequence[tuple[int, PageRequest]], rows: Sequence[Row], scores: Scores
 ) -> dict[str, CachedAnswer]:
-    """The answers worth keeping: new vectors, and the page of a user whose kept one is not current.
+    """The answers worth keeping: new vectors, and the plain page of a user whose kept one is not current.
+
+    A vector depends on the history, the attributes and the moment, so it is kept whatever page was asked for
+    now, and never from a page of another moment.
 
     Args:
         version: the version that answered.
@@ -64,6 +67,8 @@ def answers_to_keep(
     now = int(time.time())
     answers: dict[str, CachedAnswer] = {}
     for index, request in asked:
+        if request.time:
+            continue
         known = rows[index].answer
         if known is not None and (known.page_is_current or not request.plain):
             continue

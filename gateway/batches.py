@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.record import UserRecord
+from features.schema import surface_key
 from features.store import FeatureStore, StoreUnavailable
 from features.traffic import PINNED, STABLE
 from gateway.answers import Answers, answers_to_keep
@@ -19,7 +20,7 @@ from gateway.coalescer import Coalescer, Waiting
 from gateway.errors import VersionGone
 from gateway.figures import Figures
 from gateway.metrics import Metrics
-from gateway.model_inputs import Row, knows_any, model_inputs
+from gateway.model_inputs import Row, knows, model_inputs
 from gateway.page import PageRequest
 from gateway.routing import Router
 from gateway.scorer import Scorer
@@ -49,7 +50,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The model's answer to one request; `keys` is None if nothing known to the version is in the history."""
+    """The model's answer to one request; `keys` is None if the version knows nothing of the user."""
 
     version: ServingVersion
     record: UserRecord
@@ -124,7 +125,7 @@ class Batches:
         known: list[tuple[Waiting[Asked, Scored], Row, Stages]] = []
         for entry, record in zip(batch, records, strict=True):
             stages = Stages(queue=(began - entry.asked.submitted) * 1000, features=features_ms)
-            if knows_any(version.catalog, record):
+            if knows(version, record):
                 known.append((entry, _row(entry.asked.request, record, version), stages))
             elif not entry.answer.done():
                 entry.answer.set_result(Scored(version, record, stages))
@@ -190,9 +191,34 @@ def _in_time(entries: Sequence[Waiting[Asked, Scored]]) -> bool:
 
 def _row(request: PageRequest, record: UserRecord, version: ServingVersion) -> Row:
     answer = record.fresh_answer
-    if answer is not None and answer.version != version.version:
+    # A vector is of the moment it was computed at, so none serves a page of another one.
+    if answer is not None and (
+        answer.version != version.version or request.time or not _same_age(record, answer.computed_at)
+    ):
         answer = None
-    return Row(record, answer, request.categories, request.excluded, request.include_seen)
+    return Row(
+        record,
+        answer,
+        request.categories,
+        request.excluded,
+        request.include_seen,
+        surface_key(request.surface),
+        request.diversity,
+        request.time,
+    )
+
+
+def _same_age(record: UserRecord, computed_at: int) -> bool:
+    """Whether the user's last event is still about as old as when a vector was computed.
+
+    The model reads ages in doublings of seconds (`training.model.time_bucket`), so in the meantime it has not
+    become another moment for it until the next doubling has begun.
+    """
+    if not len(record.times):
+        return True
+    newest = int(record.times[-1])
+    then_s, now_s = max(0, computed_at - newest), max(0, int(time.time()) - newest)
+    return (then_s + 1).bit_length() == (now_s + 1).bit_length()
 
 
 def _ms_since(began: float) -> float:

@@ -97,14 +97,14 @@ class Figures:
         figures.shadow_calls += rows
         figures.shadow_batches += 1
 
-    def compared(self, version: int, *, overlap: float, own_score: float, live_score: float) -> None:
+    def compared(self, version: int, *, overlap: float, correlation: float | None) -> None:
         """Counts one unseen answer beside the live one; see `features.figures.VersionFigures`."""
         figures = self._of(version).figures
         figures.pairs += 1
         figures.overlap_sum += overlap
-        figures.own_scores += own_score
-        figures.live_scores += live_score
-        figures.live_squares += live_score * live_score
+        if correlation is not None:
+            figures.ranked += 1
+            figures.correlation_sum += correlation
 
     def flush(self) -> dict[int, VersionFigures]:
         """The figures of each version, with all that was counted until now."""

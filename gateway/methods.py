@@ -24,7 +24,15 @@ from gateway.page import PageRequest, similar_page
 from gateway.pin import Pins
 from gateway.recommend import Degraded, Recommend
 from gateway.routing import Router
-from gateway.validation import check_events, check_filter, check_id, check_limit
+from gateway.validation import (
+    check_diversity,
+    check_events,
+    check_filter,
+    check_id,
+    check_limit,
+    check_surface,
+    check_time,
+)
 from gateway.wire import Lines
 
 # What part of the caller's time may be spent waiting for the model: the rest brings the fallback home.
@@ -82,7 +90,17 @@ class Methods:
             categories, excluded = check_filter(request.filter, self.router.catalog)
             include_seen = request.filter.include_seen
         page = await self.pages.page(
-            PageRequest(user_id, request.limit, categories, excluded, include_seen, request.explain),
+            PageRequest(
+                user_id,
+                request.limit,
+                categories,
+                excluded,
+                include_seen,
+                request.explain,
+                check_surface(request.surface),
+                check_diversity(request.diversity),
+                check_time("time", request.time, int(time.time())),
+            ),
             min(self.model_timeout_s, call.remaining_s * _MODEL_SHARE),
             self.pins.asked(call.context.invocation_metadata()),
         )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalog import Catalog
 from features.model_inputs import left_padded
 from features.record import CachedAnswer, UserRecord
+from features.schema import feature_key
 
 if TYPE_CHECKING:
     from gateway.versions import ServingVersion
@@ -20,17 +20,22 @@ if TYPE_CHECKING:
 FILLABLE_INPUTS: dict[str, str] = {
     "history_keys": "INT64",
     "history_times": "INT64",
+    "history_types": "INT32",
     "request_time": "INT64",
+    "user_features": "INT64",
+    "surface": "INT64",
     "user_vector": "FP32",
     "user_vector_fresh": "INT32",
     "exclude_keys": "INT64",
     "allowed_categories": "BOOL",
+    "diversity": "FP32",
 }
 """The inputs this gateway can fill, with Triton's name of their type."""
 
 FREE_WIDTH_INPUTS = frozenset({"exclude_keys"})
 """Those that are as wide as a call needs; the others have a width that is the version's own."""
 
+_NONE = np.empty(0, np.int64)
 _WIDTH_STEP = 64
 """Free widths are multiples of this: Triton joins calls of several workers only if they are equally wide."""
 
@@ -46,12 +51,24 @@ class Row:
     """Empty: no filter."""
     excluded: tuple[int, ...]
     include_seen: bool
+    surface: int = 0
+    """Its key, 0 for none."""
+    diversity: float = 0.0
+    time: int = 0
+    """Unix seconds that the page is asked for; 0: now."""
 
 
-def knows_any(catalog: Catalog, record: UserRecord) -> bool:
-    """Whether the catalogue has an item of the user's history: else the model has nothing to go by."""
+def knows(version: ServingVersion, record: UserRecord) -> bool:
+    """Whether the version knows an item of the user's history, or takes an attribute that the user has.
+
+    Else the model has nothing to go by.
+    """
     # The newest first: almost always the first look answers.
-    return any(int(key) in catalog for key in record.keys[::-1])
+    if any(int(key) in version.catalog for key in record.keys[::-1]):
+        return True
+    if not record.attributes_json or "user_features" not in version.inputs:
+        return False
+    return not record.attributes.keys().isdisjoint(version.attributes)
 
 
 def model_inputs(version: ServingVersion, rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
@@ -60,22 +77,46 @@ def model_inputs(version: ServingVersion, rows: Sequence[Row]) -> dict[str, NDAr
     Returns:
         name → `[len(rows), width]`, with the types and widths of `version.inputs`.
     """
-    return {name: _FILL[name](rows, tensor.width, version.catalog) for name, tensor in version.inputs.items()}
+    return {name: _FILL[name](rows, tensor.width, version) for name, tensor in version.inputs.items()}
 
 
-def _history_keys(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+def _history_keys(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
     return left_padded([row.record.keys for row in rows], width, np.int64)
 
 
-def _history_times(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+def _history_times(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
     return left_padded([row.record.times for row in rows], width, np.int64)
 
 
-def _request_time(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
-    return np.full((len(rows), width), int(time.time()), np.int64)
+def _history_types(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
+    return left_padded([row.record.types for row in rows], width, np.int32)
 
 
-def _user_vector(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+def _request_time(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
+    now = int(time.time())
+    return np.array([[row.time or now] for row in rows], np.int64)
+
+
+def _user_features(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
+    features = np.zeros((len(rows), width), np.int64)
+    for slots, row in zip(features, rows, strict=True):
+        if version.attributes and row.record.attributes_json:
+            values = row.record.attributes
+            for slot, name in enumerate(version.attributes):
+                if name in values:
+                    slots[slot] = feature_key(name, values[name])
+    return features
+
+
+def _surface(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
+    return np.array([[row.surface] for row in rows], np.int64)
+
+
+def _diversity(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
+    return np.array([[row.diversity] for row in rows], np.float32)
+
+
+def _user_vector(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
     vectors = np.zeros((len(rows), width), np.float32)
     for vector, row in zip(vectors, rows, strict=True):
         if row.answer is not None:
@@ -83,42 +124,43 @@ def _user_vector(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[A
     return vectors
 
 
-def _user_vector_fresh(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+def _user_vector_fresh(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
     return np.array([[row.answer is not None] for row in rows], np.int32)
 
 
-def _exclude_keys(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
-    sizes = [len(row.excluded) + (0 if row.include_seen else len(row.record.keys)) for row in rows]
-    steps = -(-max(sizes) // _WIDTH_STEP)
-    keys = np.zeros((len(rows), max(1, steps) * _WIDTH_STEP), np.int64)
-    for slots, row in zip(keys, rows, strict=True):
+def _exclude_keys(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
+    seen = [_NONE if row.include_seen else row.record.consumed(version.consumes) for row in rows]
+    size = max(len(row.excluded) + len(own) for row, own in zip(rows, seen, strict=True))
+    keys = np.zeros((len(rows), max(1, -(-size // _WIDTH_STEP)) * _WIDTH_STEP), np.int64)
+    for slots, row, own in zip(keys, rows, seen, strict=True):
         asked = len(row.excluded)
         if asked:
             slots[:asked] = row.excluded
-        if not row.include_seen:
-            slots[asked : asked + len(row.record.keys)] = row.record.keys
+        slots[asked : asked + len(own)] = own
     return keys
 
 
-def _allowed_categories(rows: Sequence[Row], width: int, catalog: Catalog) -> NDArray[Any]:
+def _allowed_categories(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
     allowed = np.ones((len(rows), width), np.bool_)
     for slots, row in zip(allowed, rows, strict=True):
         if row.categories:
             slots[:] = False  # the last one, too: it is that of the items without a category
             # The version may have changed since the names were checked: one that it lacks matches nothing.
-            known = [
-                index for name in row.categories if (index := catalog.category_index.get(name)) is not None
-            ]
-            slots[known] = True
+            places = map(version.catalog.category_index.get, row.categories)
+            slots[[place for place in places if place is not None]] = True
     return allowed
 
 
 _FILL = {
     "history_keys": _history_keys,
     "history_times": _history_times,
+    "history_types": _history_types,
     "request_time": _request_time,
+    "user_features": _user_features,
+    "surface": _surface,
     "user_vector": _user_vector,
     "user_vector_fresh": _user_vector_fresh,
     "exclude_keys": _exclude_keys,
     "allowed_categories": _allowed_categories,
+    "diversity": _diversity,
 }

@@ -26,11 +26,17 @@ class PageRequest:
     """Item keys not wanted."""
     include_seen: bool = False
     explain: bool = False
+    surface: str = ""
+    diversity: float = 0.0
+    """0: relevance alone, to 1."""
+    time: int = 0
+    """Unix seconds that it is asked for; 0: now."""
 
     @property
     def plain(self) -> bool:
-        """Whether the page is the user's own one, with no filter but the items seen."""
-        return not (self.categories or self.excluded or self.include_seen)
+        """Whether the page is the user's own one: of now, of no surface, filtered by the items seen alone."""
+        filtered = self.categories or self.excluded or self.include_seen
+        return not (filtered or self.surface or self.diversity or self.time)
 
 
 class PageItem(NamedTuple):
@@ -60,13 +66,17 @@ def model_page(
 
 
 def fallback_page(
-    request: PageRequest, catalog: Catalog, record: UserRecord = EMPTY_RECORD
+    request: PageRequest,
+    catalog: Catalog,
+    record: UserRecord = EMPTY_RECORD,
+    consumes: NDArray[np.bool_] | None = None,
 ) -> list[PageItem]:
     """The user's last page as far as it is kept, then popular items; filtered like the model's page.
 
-    Scores are 0: nothing was scored.
+    Scores are 0: nothing was scored. `consumes` is that of the catalogue's version.
     """
-    refused = _refused(request, record)
+    seen = [] if request.include_seen else record.consumed(consumes).tolist()
+    refused = frozenset((*request.excluded, *seen))
     # So many that the page is full even if all that is refused stands first: never the whole catalogue.
     enough = request.limit + len(refused)
     wanted = request.categories
@@ -99,8 +109,3 @@ def _passing(
         item = None if key in refused else catalog.get(key)
         if item is not None and not (wanted and wanted.isdisjoint(item.categories)):
             yield key, item
-
-
-def _refused(request: PageRequest, record: UserRecord) -> frozenset[int]:
-    seen = [] if request.include_seen else record.keys.tolist()
-    return frozenset(request.excluded).union(seen)

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 
-from features.record import UserRecord
+from features.record import EMPTY_RECORD, UserRecord
 from features.store import StoreUnavailable
 from features.traffic import PINNED
 from gateway.batches import Asked, Batches, Scored, Stages
@@ -162,11 +162,11 @@ class Recommend:
         cohort: str,
         why: Degraded,
         stages: Stages,
-        record: UserRecord | None = None,
+        record: UserRecord = EMPTY_RECORD,
     ) -> Page:
-        catalog = self.router.catalog
-        items = fallback_page(request, catalog, record) if record else fallback_page(request, catalog)
-        return Page(items, self.router.catalog_version, cohort, why, stages)
+        router = self.router
+        items = fallback_page(request, router.catalog, record, router.catalog_consumes)
+        return Page(items, router.catalog_version, cohort, why, stages)
 
 
 def _ms_since(began: float) -> float:

@@ -65,8 +65,9 @@ class Router:
         self._everyone: Choice | None = Choice(None, STABLE)
         """Where calls go that need no look at their user; None while users are told apart."""
         self.catalog_version, self.catalog = self._newest_catalog()
+        self.catalog_consumes = self._versions.consumes(self.catalog_version)
         # `catalog` is for titles, filters and fallback pages, `catalog_version` is whose it is: that of the
-        # serving version, or of the one before that went.
+        # serving version, or of the one before that went. `catalog_consumes` is what that version `consumes`.
 
     @property
     def name(self) -> str:
@@ -170,10 +171,12 @@ class Router:
         if serving is not None:
             # The catalogue before is not closed: requests in flight still read it. It goes with them.
             self.catalog_version, self.catalog = serving.version, serving.catalog
+            self.catalog_consumes = serving.consumes
 
     def _show(self, version: int) -> None:
         try:
             self.catalog_version, self.catalog = version, self._versions.catalog(version)
+            self.catalog_consumes = self._versions.consumes(version)
         except CatalogError as error:
             log.error("fallback pages are those of version %d: %s", self.catalog_version, error)
 

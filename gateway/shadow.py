@@ -1,8 +1,11 @@
 """Shadow calls: the candidate answers a sample of the stable version's requests too, and nobody sees it.
 
-A sample leaves after its live answers have, and its answers are compared with those. It must cost live calls
-as little as can be: one shadow call of few rows is in flight at a time, and while live calls queue there is
-none. What there is no room for is dropped and counted.
+A sample leaves after its live answers have, and its answers are compared with those: which items the two top
+10s share, and in which order those stand in each. Scores are not compared: one version may answer dot
+products of any size where another answers probabilities.
+
+It must cost live calls as little as can be: one shadow call of few rows is in flight at a time, and while
+live calls queue there is none. What there is no room for is dropped and counted.
 """
 
 from __future__ import annotations
@@ -12,14 +15,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import random
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import ModelUnavailable
 from gateway.figures import Figures
-from gateway.model_inputs import Row, knows_any, model_inputs
+from gateway.model_inputs import Row, knows, model_inputs
 from gateway.routing import Router
 from gateway.scorer import Scorer, Scores
 from gateway.versions import ServingVersion
@@ -37,8 +39,6 @@ class _Pair:
     row: Row
     keys: NDArray[np.int64]
     """int64 `[K]`."""
-    scores: NDArray[np.float32]
-    """float32 `[K]`."""
 
 
 class Shadow:
@@ -69,13 +69,12 @@ class Shadow:
         if len(sample) > room:
             self._figures.shadow_dropped(candidate.version, len(sample) - room)
             del sample[room:]
-        pairs = [
-            # No cached answer is of the candidate: it encodes each.
-            _Pair(replace(rows[place], answer=None), scores.item_keys[place], scores.scores[place])
-            for place in sample
-            if knows_any(candidate.catalog, rows[place].record)
-        ]
-        if cold := len(sample) - len(pairs):
+        # No cached answer is of the candidate: it encodes each.
+        offered = [(replace(rows[place], answer=None), scores.item_keys[place]) for place in sample]
+        pairs = [_Pair(row, keys) for row, keys in offered if knows(candidate, row.record)]
+        # As of live calls, those of users without a history do not count, whatever is known of them.
+        with_history = sum(len(row.record.keys) > 0 for row, _ in offered)
+        if cold := with_history - sum(len(pair.row.record.keys) > 0 for pair in pairs):
             self._figures.shadow_cold(candidate.version, cold)
         if pairs:
             self._call = asyncio.get_running_loop().create_task(self._score(candidate, pairs))
@@ -100,36 +99,30 @@ class Shadow:
                 vectors=False,
                 timeout_s=self._timeout_s,
             )
-            compared = [
-                _compare(pair, keys, own)
-                for pair, keys, own in zip(pairs, scores.item_keys, scores.scores, strict=True)
-            ]
+            compared = [_compare(pair.keys, own) for pair, own in zip(pairs, scores.item_keys, strict=True)]
         except Exception as error:
             if not isinstance(error, ModelUnavailable):
                 log.exception("a shadow call failed")
             self._figures.shadow_failed(number, len(pairs))
             return
         self._figures.shadow_answered(number, len(pairs))
-        for overlap, own_score, live_score in filter(None, compared):
-            self._figures.compared(number, overlap=overlap, own_score=own_score, live_score=live_score)
+        for overlap, correlation in filter(None, compared):
+            self._figures.compared(number, overlap=overlap, correlation=correlation)
 
 
-def _compare(
-    pair: _Pair, keys: NDArray[np.int64], scores: NDArray[np.float32]
-) -> tuple[float, float, float] | None:
-    """Share of the live top 10 that is in the other's, and the mean score of the other's and of the live one.
+def _compare(live: NDArray[np.int64], own: NDArray[np.int64]) -> tuple[float, float | None] | None:
+    """Share of the live top 10 that is in the other's, and how alike both put the items that they share.
 
-    None if the live answer is empty: there is nothing to compare with.
+    The latter is Spearman's rank correlation: 1 for the same order, -1 for the reverse, None for fewer than
+    two items. None altogether if the live answer is empty: there is nothing to compare with.
     """
-    live_keys, live_score = _top(pair.keys, pair.scores)
-    own_keys, own_score = _top(keys, scores)
-    if not live_keys:
+    live_top, own_top = ([key for key in keys[:_TOP].tolist() if key] for keys in (live, own))
+    if not live_top:
         return None
-    return len(live_keys & own_keys) / len(live_keys), own_score, live_score
-
-
-def _top(keys: NDArray[np.int64], scores: NDArray[Any]) -> tuple[set[int], float]:
-    """The best 10 that are no empty slots, and their mean score; 0 if there are none."""
-    filled = keys[:_TOP] != 0
-    best = scores[:_TOP][filled]
-    return set(keys[:_TOP][filled].tolist()), float(best.mean()) if len(best) else 0.0
+    shared = [key for key in live_top if key in own_top]
+    overlap, n = len(shared) / len(live_top), len(shared)
+    if n < 2:
+        return overlap, None
+    place_of = {key: place for place, key in enumerate(key for key in own_top if key in shared)}
+    squares = sum((place - place_of[key]) ** 2 for place, key in enumerate(shared))
+    return overlap, 1 - 6 * squares / (n * (n * n - 1))

@@ -18,6 +18,7 @@ MAX_CATEGORIES = 64
 MAX_EXCLUDED = 500
 MAX_EVENTS = 1000
 MAX_REQUEST_ID_BYTES = 128
+MAX_SURFACE_BYTES = 64
 MAX_WEIGHT = 1e6
 CLOCK_SKEW_S = 300
 
@@ -67,11 +68,48 @@ def check_request_id(value: str) -> str:
     Raises:
         InvalidRequest: longer than 128 bytes, or with line breaks or other characters that do not print.
     """
+    return _check_printable("request_id", value, MAX_REQUEST_ID_BYTES)
+
+
+def check_surface(value: str) -> str:
+    """`value`, if it is empty or can be the name of a surface.
+
+    Raises:
+        InvalidRequest: longer than 64 bytes, or with line breaks or other characters that do not print.
+    """
+    return _check_printable("surface", value, MAX_SURFACE_BYTES)
+
+
+def _check_printable(field: str, value: str, most_bytes: int) -> str:
     if not value.isprintable():
-        raise InvalidRequest("request_id", "must be printable, without line breaks")
-    if len(value) > MAX_REQUEST_ID_BYTES or len(value.encode()) > MAX_REQUEST_ID_BYTES:
+        raise InvalidRequest(field, "must be printable, without line breaks")
+    if len(value) > most_bytes or len(value.encode()) > most_bytes:
+        raise InvalidRequest(field, f"must have at most {most_bytes} bytes, not {len(value.encode())}")
+    return value
+
+
+def check_diversity(value: float) -> float:
+    """`value`, if it is within 0 to 1.
+
+    Raises:
+        InvalidRequest: it is not, or no number.
+    """
+    if not 0 <= value <= 1:
+        raise InvalidRequest("diversity", f"must be a number from 0 to 1, not {value:g}")
+    return value
+
+
+def check_time(field: str, value: int, now: int) -> int:
+    """`value`, if it is 0 or Unix seconds up to five minutes after `now`.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    if value and not 1 <= value <= now + CLOCK_SKEW_S:
         raise InvalidRequest(
-            "request_id", f"must have at most {MAX_REQUEST_ID_BYTES} bytes, not {len(value.encode())}"
+            field,
+            f"must be Unix seconds from 1 to {now + CLOCK_SKEW_S} (five minutes from now), or 0 for now, "
+            f"not {value}",
         )
     return value
 
@@ -134,16 +172,11 @@ def _checked_event(field: str, event: pb.Event, now: int, catalogs: Sequence[Cat
     if kind is None:
         names = ", ".join(name for name in pb.EventType.keys()[1:])
         raise InvalidRequest(f"{field}.type", f"must be one of {names}, not {event.type}")
-    if event.time and not 1 <= event.time <= now + CLOCK_SKEW_S:
-        raise InvalidRequest(
-            f"{field}.time",
-            f"must be Unix seconds from 1 to {now + CLOCK_SKEW_S} (five minutes from now), or 0 for now, "
-            f"not {event.time}",
-        )
+    when = check_time(f"{field}.time", event.time, now) or now
     weight = event.weight if event.HasField("weight") else 1.0
     if not (math.isfinite(weight) and 0 <= weight <= MAX_WEIGHT):
         raise InvalidRequest(f"{field}.weight", f"must be a number from 0 to {MAX_WEIGHT:g}, not {weight}")
-    return Event(user_id, item_id, kind, event.time or now, weight)
+    return Event(user_id, item_id, kind, when, weight)
 
 
 def _shortened(name: str) -> str:

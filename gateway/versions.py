@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import grpc
+import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as triton
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from features.catalog import Catalog, CatalogError
 from features.settings import Settings
-from gateway.fit import Tensor, Unfit, fitting_inputs, read_widths
+from gateway.fit import Said, Tensor, Unfit, fitting_inputs, read_manifest
 
 _LOOK_TIMEOUT_S = 2.0
 
@@ -26,7 +28,12 @@ class ServingVersion:
     name: str
     version: int
     inputs: dict[str, Tensor]
+    """What it is sent, and no more."""
     catalog: Catalog
+    attributes: tuple[str, ...] = ()
+    """Names of the user attributes that it takes, in the order of `user_features`."""
+    consumes: NDArray[np.bool_] | None = None
+    """Events of which types keep their item from being recommended: see `UserRecord.consumed`."""
 
 
 class Versions:
@@ -62,6 +69,13 @@ class Versions:
         if catalog is None:
             catalog = self._catalogs[version] = Catalog(self.folder / str(version) / "catalog.lmdb")
         return catalog
+
+    def consumes(self, version: int) -> NDArray[np.bool_] | None:
+        """`ServingVersion.consumes` of a version that need not be ready; None, too, if nothing says it."""
+        try:
+            return self._said(version).consumes
+        except Unfit:
+            return None
 
     async def look(self) -> None:
         """Asks Triton which versions are ready, takes up new ones and drops those that are gone."""
@@ -101,12 +115,15 @@ class Versions:
         if not answer.ready:
             return
         try:
+            said = self._said(number)
             inputs = fitting_inputs(
                 {tensor.name: (tensor.datatype, tensor.shape) for tensor in metadata.inputs},
                 {tensor.name for tensor in metadata.outputs},
-                read_widths(self.folder / str(number) / "manifest.json"),
+                said,
             )
-            self.ready[number] = ServingVersion(self.name, number, inputs, self.catalog(number))
+            self.ready[number] = ServingVersion(
+                self.name, number, inputs, self.catalog(number), said.attributes, said.consumes
+            )
         except (Unfit, CatalogError) as error:
             # It is tried again with each look: files that cannot be read may be there a moment later.
             if self.refused.get(number) != str(error):
@@ -115,3 +132,6 @@ class Versions:
             return
         self.refused.pop(number, None)
         log.info("version %d is ready", number)
+
+    def _said(self, number: int) -> Said:
+        return read_manifest(self.folder / str(number) / "manifest.json")

@@ -70,7 +70,8 @@ def difference(golden: Golden, answers: Arrays) -> str | None:
     """The first way in which `answers` differ from the golden ones, as a sentence; None if they agree.
 
     Outputs that `answers` does not hold are not compared. Item keys may change places where their scores are
-    equal within `TOLERANCE`.
+    equal within `TOLERANCE`. Scores need not fall from slot to slot: a page that was asked for with diversity
+    is in another order, and must be in the same one again.
     """
     for name in sorted(answers):
         answer, expected = answers[name], golden.outputs[name]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
-from inference.signature import OUTPUT_SETS, RECOMMEND, SINGLE, Signature, Tensor
+from inference.signature import ADDED_INPUTS, INPUTS, OUTPUT_SETS, RECOMMEND, SINGLE, Signature
 
 CONFIG = "config.pbtxt"
 """The file's name in the model's folder."""
@@ -49,17 +49,23 @@ def build_config(
 
     It names platform and backend: the Python-based backend of this package and the native one of NVIDIA's
     images both load it. Apart from `versions` it is the same for all signatures that have the same tensors,
-    whatever their widths: versions of different widths are served side by side, and Triton leaves a running
-    version alone only if nothing but the list of versions differs.
+    whatever their widths, and whichever of `ADDED_INPUTS` they have: those are always listed, as optional.
+    So they are served side by side, since Triton leaves a running version alone only if nothing but the list
+    of versions differs. What a version takes of the optional inputs, its `manifest.json` says.
     """
     config = model_config_pb2.ModelConfig(
         name=name, platform="tensorflow_savedmodel", backend="tensorflow", max_batch_size=MAX_BATCH
     )
     config.version_policy.specific.versions.extend(versions)
-    for tensor in signature.inputs:
-        config.input.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=_dims(tensor))
+    for name in sorted(ADDED_INPUTS.union(tensor.name for tensor in signature.inputs)):
+        config.input.add(
+            name=name,
+            data_type=TRITON_TYPES[INPUTS[name]],
+            dims=[1] if name in SINGLE else [-1],
+            optional=name in ADDED_INPUTS,
+        )
     for tensor in signature.outputs:
-        config.output.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=_dims(tensor))
+        config.output.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=[-1])
     kind = (
         model_config_pb2.ModelInstanceGroup.KIND_GPU
         if profile.gpu
@@ -81,10 +87,6 @@ def build_config(
     for key, value in parameters.items():
         config.parameters[key].string_value = value
     return config
-
-
-def _dims(tensor: Tensor) -> list[int]:
-    return [1] if tensor.name in SINGLE else [-1]
 
 
 def versions_of(config: model_config_pb2.ModelConfig) -> list[int]:

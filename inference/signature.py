@@ -14,14 +14,21 @@ RECOMMEND = "recommend"
 INPUTS: Mapping[str, str] = {
     "history_keys": "int64",
     "history_times": "int64",
+    "history_types": "int32",
     "request_time": "int64",
+    "user_features": "int64",
+    "surface": "int64",
     "user_vector": "float32",
     "user_vector_fresh": "int32",
     "exclude_keys": "int64",
     "allowed_categories": "bool",
+    "diversity": "float32",
 }
 """Inputs that somebody can fill, with numpy's names of their types; a version that wants another one is
 refused."""
+
+ADDED_INPUTS = frozenset({"history_types", "user_features", "surface", "diversity"})
+"""Inputs that versions of earlier releases lack; both kinds are served side by side."""
 
 OUTPUTS: Mapping[str, str] = {
     "item_keys": "int64",
@@ -41,6 +48,7 @@ OUTPUT_SETS: Sequence[tuple[str, ...]] = (
 
 WIDTHS: Mapping[str, str] = {
     "history_keys": "T",
+    "user_features": "F",
     "user_vector": "D",
     "allowed_categories": "C",
     "item_keys": "K",
@@ -50,7 +58,7 @@ WIDTHS: Mapping[str, str] = {
 FREE_WIDTH = frozenset({"exclude_keys"})
 """Inputs as wide as the widest row of a call: users differ by hundreds in how much they have seen."""
 
-SINGLE = frozenset({"request_time", "user_vector_fresh"})
+SINGLE = frozenset({"request_time", "surface", "user_vector_fresh", "diversity"})
 """Inputs of one value a row. The widths of all others are each version's own."""
 
 
@@ -72,7 +80,7 @@ class Signature:
 
     @property
     def widths(self) -> dict[str, int]:
-        """The contract's widths: T, D, C, K."""
+        """The contract's widths: T, F, D, C, K."""
         found = {tensor.name: tensor.dims[0] for tensor in (*self.inputs, *self.outputs)}
         return {letter: found[name] for name, letter in WIDTHS.items() if name in found}
 
@@ -90,6 +98,13 @@ def read_signature(report: Mapping[str, Any]) -> Signature:
         raise UnfitModel(f"the signature {RECOMMEND!r} has no output {missing[0]!r}")
     signature = Signature(inputs, outputs)
     dims = {tensor.name: tensor.dims for tensor in outputs}
+    widths_in = {tensor.name: tensor.dims[0] for tensor in inputs}
+    for name in ("history_times", "history_types"):
+        if name in widths_in and widths_in[name] != widths_in.get("history_keys"):
+            raise UnfitModel(
+                f"input {name!r} has width {widths_in[name]}, but history_keys has "
+                f"{widths_in.get('history_keys')}"
+            )
     vectors_in = [tensor.dims for tensor in inputs if tensor.name == "user_vector"]
     if vectors_in not in ([], [dims["user_vector"]]):
         raise UnfitModel(

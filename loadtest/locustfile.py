@@ -44,6 +44,8 @@ _CONNECTIONS = 16
 _CONNECT_S = 5.0
 _DEADLINE_S = 5.0
 _PAGE = 10
+_DIVERSE, _DIVERSITY = 0.1, 0.3
+"""The share of the pages that are asked for with diversity, and how much of it."""
 _RECOMMEND = "Recommend"
 _DEGRADED = "Recommend, degraded: "
 _FAILED = ", failed"
@@ -96,9 +98,9 @@ class Visitor(User):
     def look(self) -> None:
         """One page of a user."""
         user_id = self._visitors.draw()
-        answer = self._call(
-            _RECOMMEND, self._stub.Recommend, pb.RecommendRequest(user_id=user_id, limit=_PAGE)
-        )
+        diversity = _DIVERSITY if random.random() < _DIVERSE else 0.0
+        request = pb.RecommendRequest(user_id=user_id, limit=_PAGE, diversity=diversity)
+        answer = self._call(_RECOMMEND, self._stub.Recommend, request)
         self._page = (user_id, [item.item_id for item in answer.items] if answer else [])
 
     @task(1)

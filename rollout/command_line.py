@@ -103,7 +103,9 @@ def _add_candidate(one: argparse.ArgumentParser) -> None:
     one.add_argument("--max-cold-rate", type=float, default=_BOUNDS.cold_rate, help="beyond the stable one's")
     one.add_argument("--max-latency-ratio", type=float, default=_BOUNDS.latency_ratio, help="of the p99s")
     one.add_argument("--min-overlap", type=float, default=_BOUNDS.overlap, help="of the top 10, from 0 to 1")
-    one.add_argument("--max-drift", type=float, default=_BOUNDS.drift, help="of scores, standard deviations")
+    one.add_argument(
+        "--max-drift", type=float, default=_BOUNDS.drift, help="of the order: 1 is chance, 2 reversed"
+    )
     one.add_argument("--min-calls", type=number, default=_BOUNDS.min_calls, help="before it may pass a step")
 
 

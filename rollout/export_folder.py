@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from features.catalog import Catalog, CatalogError
+from features.schema import EventType
 from inference.errors import UnfitModel
 from inference.golden import Golden, read_golden
 from inference.signature import Signature
@@ -16,6 +18,19 @@ from rollout.errors import BadExport
 
 FILES = ("golden.npz", "catalog.lmdb", "training.json")
 SAVEDMODEL = "model.savedmodel"
+
+
+def _event_type(name: str) -> str:
+    if name not in EventType.__members__:
+        known = ", ".join(EventType.__members__)
+        raise PydanticCustomError("event_type", "{name} is none of {known}", {"name": name, "known": known})
+    return name
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if len(set(names)) != len(names):
+        raise PydanticCustomError("distinct", "must name each attribute once")
+    return names
 
 
 class TrainingRecord(BaseModel):
@@ -31,6 +46,10 @@ class TrainingRecord(BaseModel):
     seed: int
     created: str
     widths: dict[str, int]
+    attributes: Annotated[list[str], AfterValidator(_distinct)] = []
+    """Names of the user attributes that the model takes, in the order of its input `user_features`."""
+    consumes: list[Annotated[str, AfterValidator(_event_type)]] | None = None
+    """Types of events (names of `EventType`) whose items are not recommended again; None: all types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +121,14 @@ def check_agreement(export: Export, signature: Signature) -> None:
             raise BadExport(
                 f"{export.name}/training.json: widths.{letter} is {said}, but the SavedModel has {width}"
             )
+    named, features = len(export.training.attributes), signature.widths.get("F")
+    if features is None and named:
+        raise BadExport(f"{export.name}/training.json: names attributes, but the SavedModel takes none")
+    if features not in (None, max(1, named)):
+        raise BadExport(
+            f"{export.name}/training.json: names {named} attributes, so user_features must have the width "
+            f"{max(1, named)}. In the SavedModel it has {features}"
+        )
     try:
         catalog = Catalog(export.catalog)
     except CatalogError as exc:

@@ -5,6 +5,10 @@ its failures, or its slow answers, are more than the bound allows *beyond chance
 come up less than once in 10,000 looks if it kept the bound exactly (one-sided exact binomial test), and at
 least three did. What is counted are requests to Triton: the calls of one share its fate, so they are no
 independent samples. And it passes only if it has answered `Bounds.min_calls` calls.
+
+Of the pages themselves, which only shadow calls can show, two things are compared with the live ones: how
+many items of the top 10 are the same, and the order of those. Scores are not: a version with a ranking
+network answers probabilities, one without answers dot products of any size, and both may be healthy.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from rollout.state import Bounds
 
 _CHANCE = 1e-4
 _MIN_PAIRS = 20
-"""Pairs of answers before their mean overlap and score are compared with a bound."""
+"""Pairs of answers before their mean overlap or correlation is compared with a bound."""
 _MIN_BAD = 3
 """A hiccup of the machine fails a request or two; they would be beyond chance where there are few."""
 _MIN_COLD = 10
@@ -127,17 +131,15 @@ def _too_cold(stable: VersionFigures, candidate: VersionFigures, bounds: Bounds)
 
 
 def _too_different(candidate: VersionFigures, bounds: Bounds) -> str:
-    if candidate.pairs < _MIN_PAIRS:
-        return ""
-    if candidate.overlap < bounds.overlap:
+    if candidate.pairs >= _MIN_PAIRS and candidate.overlap < bounds.overlap:
         return (
             f"its top 10 holds {candidate.overlap:.2f} of the stable version's ({candidate.pairs} pages), "
             f"and {bounds.overlap:g} is the least"
         )
-    if candidate.drift > bounds.drift:
+    if candidate.ranked >= _MIN_PAIRS and candidate.drift > bounds.drift:
         return (
-            f"its mean score lies {candidate.drift:.1f} standard deviations from the stable version's "
-            f"({candidate.pairs} pages), and {bounds.drift:g} is the most"
+            f"it turns the order of the stable version's top 10 round: drift {candidate.drift:.2f} "
+            f"({candidate.ranked} pages; 1 is chance, 2 the reverse), and {bounds.drift:g} is the most"
         )
     return ""
 

@@ -31,6 +31,12 @@ class Manifest(BaseModel):
     hyper_parameters: dict[str, Any]
     metrics: dict[str, Any]
     widths: dict[str, int]
+    inputs: list[str] = []
+    """Names of the inputs that it takes; none in a version of a release without optional ones."""
+    attributes: list[str] = []
+    """Names of the user attributes that it takes, in the order of `user_features`."""
+    consumes: list[str] | None = None
+    """Types of events whose items are not recommended again; None: all types."""
     tensorflow: str
     """TensorFlow of the serving environment in which it passed preflight."""
     files: dict[str, str]

@@ -27,6 +27,8 @@ from rollout.workbench import workbench
 
 DRAFT_PREFIX = "publishing-"
 PUBLISHED_FILES = tuple(name for name in FILES if name != "training.json")
+OPTIONAL_FILES = ("judged.npz",)
+"""What became of each user whom the evaluation judged: published if the export has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,9 @@ def _copy(export: Export, draft: Path) -> Export:
         shutil.copytree(export.savedmodel, draft / SAVEDMODEL, copy_function=shutil.copyfile)
         for name in PUBLISHED_FILES:
             shutil.copyfile(export.folder / name, draft / name)
+        for name in OPTIONAL_FILES:
+            if (export.folder / name).is_file():
+                shutil.copyfile(export.folder / name, draft / name)
     except (OSError, shutil.Error) as exc:
         raise BadExport(f"{export.folder}: cannot be copied: {exc}") from exc
     draft.chmod(0o755)  # mkdtemp makes it private; Triton may run as another user
@@ -101,7 +106,7 @@ def _copy(export: Export, draft: Path) -> Export:
 
 def _published_hashes(export: Export) -> dict[str, str]:
     """sha256 of each file of the export that is published, by its path in the version's folder."""
-    return hash_files(export.folder, (SAVEDMODEL, *PUBLISHED_FILES))
+    return hash_files(export.folder, (SAVEDMODEL, *PUBLISHED_FILES, *OPTIONAL_FILES))
 
 
 def _preflight(interpreter: Interpreter, export: Export) -> Replay:
@@ -128,6 +133,9 @@ def _write_manifest(
         hyper_parameters={"model": export.training.model, "training": export.training.training},
         metrics=export.training.metrics,
         widths=export.training.widths,
+        inputs=[tensor.name for tensor in tried.signature.inputs],
+        attributes=export.training.attributes,
+        consumes=export.training.consumes,
         tensorflow=tried.tensorflow,
         files=hashes,
     )

@@ -172,6 +172,6 @@ def _figures(version: int, figures: VersionFigures, span_s: float) -> pb.Version
         message.p50_ms, message.p99_ms = figures.latency.quantile(0.5), figures.latency.quantile(0.99)
     if figures.pairs:
         message.overlap = figures.overlap
-    if figures.pairs > 1:
+    if figures.ranked:
         message.drift = figures.drift
     return message

@@ -59,8 +59,9 @@ class Bounds(BaseModel):
     """How many times the stable version's time in Triton its own may be, at the median and at the p99."""
     overlap: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Least mean share of the stable version's top 10 that its own top 10 holds."""
-    drift: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.0
-    """Furthest that its mean score may lie from the stable version's, in standard deviations of that."""
+    drift: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.5
+    """Most that the order of the items which both top 10s hold may differ: see `VersionFigures.drift`. An
+    order that has nothing to do with the other one gives 1; more than 2 is never reached."""
     min_calls: Annotated[int, Field(ge=1)] = 50
     """Calls that it must have answered before it may pass a step."""
 

@@ -125,7 +125,7 @@ def figures_table(
             _number(now.latency.quantile(0.99), 1),
             f"{total.shadow_calls} ({total.shadow_errors} failed)" if total.shadow_calls else "",
             _number(total.overlap, 2),
-            _number(total.drift, 1),
+            _number(total.drift, 2),
         )
     return table
 

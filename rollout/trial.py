@@ -3,13 +3,16 @@
 It must answer its own golden requests as at its export. Then the stable version's golden requests are put to
 both: they are real histories, so a candidate whose pages have nothing in common with the stable version's, or
 that takes several times as long, is found before a user sees it.
+
+Compared are the items of the top 10 and the time, never the scores, whose scale is each version's own.
+Both are asked for relevance alone: an older version knows no diversity.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from inference.golden import Golden, read_golden
 from inference.proof import infer, prove_version
 from inference.signature import OUTPUT_SETS
 from rollout.errors import PreflightFailed
-from rollout.manifest import read_manifest
+from rollout.manifest import Manifest, read_manifest
 from rollout.state import Bounds
 
 _ROUNDS = 2
@@ -62,7 +65,10 @@ async def try_out(
         golden = read_golden(model_folder / str(stable) / "golden.npz")
     except TritonError as error:
         raise PreflightFailed(str(error)) from error
-    requests = {version: _requests(golden, model_folder / str(version)) for version in (stable, candidate)}
+    taken = _manifest(model_folder / str(stable)).attributes
+    requests = {
+        version: _requests(golden, taken, model_folder / str(version)) for version in (stable, candidate)
+    }
     rows = len(requests[stable]["history_keys"])
     answers: dict[int, list[Mapping[str, NDArray[Any]]]] = {stable: [], candidate: []}
     times: dict[int, list[float]] = {stable: [], candidate: []}
@@ -101,24 +107,45 @@ async def try_out(
     return trial
 
 
-def _requests(golden: Golden, folder: Path) -> dict[str, NDArray[Any]]:
-    """The histories of `golden` as inputs of the version in `folder`: no filter, no cached vector."""
+def _manifest(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     if manifest is None:
         raise PreflightFailed(f"{folder}: has no manifest.json that can be read")
+    return manifest
+
+
+def _requests(golden: Golden, taken: Sequence[str], folder: Path) -> dict[str, NDArray[Any]]:
+    """The users of `golden` as inputs of the version in `folder`: no filter, no cached vector, no diversity.
+
+    `taken` are the attributes of the version that `golden` is of, in the order of its `user_features`.
+    """
+    manifest = _manifest(folder)
     widths = manifest.widths
-    # A user without a history has no page that could be compared.
+    # A user without a history has no page of a version that takes no attributes.
     known = golden.inputs["history_keys"].any(axis=1)
     rows = int(known.sum())
+    asked = {name: values[known] for name, values in golden.inputs.items()}
+    own = read_golden(folder / "golden.npz").inputs
     filled: dict[str, NDArray[Any]] = {
-        "history_keys": _fitted(golden.inputs["history_keys"][known], widths["T"]),
-        "request_time": golden.inputs["request_time"][known],
+        "history_keys": _fitted(asked["history_keys"], widths["T"]),
+        "request_time": asked["request_time"],
+        "surface": asked.get("surface", np.zeros((rows, 1), np.int64)),
         "exclude_keys": np.zeros((rows, 1), np.int64),
         "allowed_categories": np.ones((rows, widths["C"]), np.bool_),
+        "diversity": np.zeros((rows, 1), np.float32),
     }
-    own = read_golden(folder / "golden.npz").inputs
     if "history_times" in own:
-        filled["history_times"] = _fitted(golden.inputs["history_times"][known], widths["T"])
+        filled["history_times"] = _fitted(asked["history_times"], widths["T"])
+    if "history_types" in own:
+        # An older version's histories have no types: the one that this version's own have most.
+        usual = np.bincount(own["history_types"].ravel(), minlength=2)[1:].argmax() + 1
+        types = asked.get("history_types", np.where(asked["history_keys"] != 0, usual, 0))
+        filled["history_types"] = _fitted(types, widths["T"]).astype(np.int32)
+    if "user_features" in own:
+        features = filled["user_features"] = np.zeros((rows, widths["F"]), np.int64)
+        for slot, name in enumerate(manifest.attributes):
+            if name in taken:
+                features[:, slot] = asked["user_features"][:, list(taken).index(name)]
     if "user_vector" in own:
         filled["user_vector"] = np.zeros((rows, widths["D"]), np.float32)
         filled["user_vector_fresh"] = np.zeros((rows, 1), np.int32)

@@ -18,9 +18,17 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from features.catalog import CatalogItem, write_catalog
-from features.schema import item_keys
+from features.schema import EventType, feature_key, item_keys, surface_key
 from tests.integration.tiny_defects import Hoard, failing, most_opposite, slowed
-from tests.integration.tiny_variant import GOLDEN_TIME, ITEM_IDS, ITEMS, LIVE_SINCE, Variant
+from tests.integration.tiny_variant import (
+    COUNTRIES,
+    GOLDEN_TIME,
+    ITEM_IDS,
+    ITEMS,
+    LIVE_SINCE,
+    SURFACES,
+    Variant,
+)
 
 EXCLUDED = 16
 GOLDEN_ROWS = 16
@@ -55,7 +63,11 @@ def weights(variant: Variant) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 
 class TinyRecommender(tf.Module):  # type: ignore[misc]  # tensorflow has no type information
-    """Mean of the history's item vectors (the "encoder"), dot product with each item, filters, top-k."""
+    """Mean of the history's item vectors (the "encoder"), dot product with each item, filters, top-k.
+
+    One that takes attributes adds the vector of an item for each country, lets purchases count twice, prefers
+    the items of a surface, ranks what is like the best item lower for diversity, and answers probabilities.
+    """
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
@@ -74,16 +86,31 @@ class TinyRecommender(tf.Module):  # type: ignore[misc]  # tensorflow has no typ
             tf.TensorSpec([None, variant.history], tf.int64, "history_times"),
             tf.TensorSpec([None, 1], tf.int64, "request_time"),
         ]
+        self._ranks = variant.attributes is not None
+        if variant.attributes is not None:
+            history.append(tf.TensorSpec([None, variant.history], tf.int32, "history_types"))
+            features = max(1, len(variant.attributes))
+            history.append(tf.TensorSpec([None, features], tf.int64, "user_features"))
         rest = [
             tf.TensorSpec([None, variant.width], tf.float32, "user_vector"),
             tf.TensorSpec([None, 1], tf.int32, "user_vector_fresh"),
             tf.TensorSpec([None, None], tf.int64, "exclude_keys"),
             tf.TensorSpec([None, variant.categories], tf.bool, "allowed_categories"),
         ]
+        if self._ranks:
+            rest.append(tf.TensorSpec([None, 1], tf.int64, "surface"))
+            rest.append(tf.TensorSpec([None, 1], tf.float32, "diversity"))
         if self._defect == "wrong":
             rest.append(tf.TensorSpec([None, 1], tf.int64, "device"))
-        self.encode = tf.function(self._encode, input_signature=history)
-        self.recommend = tf.function(self._recommend, input_signature=[*history, *rest])
+        names = self.inputs = [spec.name for spec in (*history, *rest)]
+        self.encode = tf.function(
+            lambda *values: {"user_vector": self._encode(**dict(zip(names, values, strict=False)))},
+            input_signature=history,
+        )
+        self.recommend = tf.function(
+            lambda *values: self._recommend(dict(zip(names, values, strict=True))),
+            input_signature=[*history, *rest],
+        )
 
     def rows_of(self, keys: tf.Tensor) -> tf.Tensor:
         """Index of each key, `ITEMS` for an unknown one."""
@@ -97,43 +124,62 @@ class TinyRecommender(tf.Module):  # type: ignore[misc]  # tensorflow has no typ
         return tf.concat([self.vectors, tf.zeros([1, self.vectors.shape[1]])], axis=0)
 
     def _encode(
-        self, history_keys: tf.Tensor, history_times: tf.Tensor, request_time: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """User vectors `[B, D]`; zeros for a row without a known item."""
-        rows = self.rows_of(history_keys)
-        weight = tf.cast(rows < ITEMS, tf.float32) * tf.exp(
-            -tf.cast(tf.maximum(request_time - history_times, 0), tf.float32) / 1e7
-        )
-        total = tf.einsum("bt,btd->bd", weight, tf.gather(self._padded_vectors(), rows))
-        return {"user_vector": total / tf.maximum(tf.reduce_sum(weight, axis=1, keepdims=True), 1e-6)}
-
-    def _recommend(
         self,
         history_keys: tf.Tensor,
         history_times: tf.Tensor,
         request_time: tf.Tensor,
-        user_vector: tf.Tensor,
-        user_vector_fresh: tf.Tensor,
-        exclude_keys: tf.Tensor,
-        allowed_categories: tf.Tensor,
-        device: tf.Tensor | None = None,
-    ) -> dict[str, tf.Tensor]:
-        """The contract's four outputs."""
+        history_types: tf.Tensor | None = None,
+        user_features: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """User vectors `[B, D]`; zeros for a row without a known item or attribute."""
+        rows = self.rows_of(history_keys)
+        weight = tf.cast(rows < ITEMS, tf.float32) * tf.exp(
+            -tf.cast(tf.maximum(request_time - history_times, 0), tf.float32) / 1e7
+        )
+        if history_types is not None:
+            weight *= 1 + tf.cast(history_types == EventType.PURCHASE, tf.float32)
+        total = tf.einsum("bt,btd->bd", weight, tf.gather(self._padded_vectors(), rows))
+        mean = total / tf.maximum(tf.reduce_sum(weight, axis=1, keepdims=True), 1e-6)
+        if user_features is None:
+            return mean
+        countries = tf.constant([feature_key("country", value) for value in COUNTRIES], tf.int64)
+        has = tf.reduce_any(user_features[:, :, None] == countries, axis=1)  # [B, countries]
+        return mean + tf.matmul(tf.cast(has, tf.float32), self.vectors[: len(COUNTRIES)])
+
+    def _recommend(self, given: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The contract's four outputs for its inputs, by name."""
+        history_keys, history_times = given["history_keys"], given["history_times"]
+        request_time = given["request_time"]
         broken = request_time > self._broken_since
-        encoded = self.encode(history_keys, history_times, request_time)["user_vector"]
-        vector = tf.where(user_vector_fresh > 0, user_vector, encoded)
+        known = ("history_keys", "history_times", "request_time", "history_types", "user_features")
+        encoded = self._encode(**{name: given[name] for name in known if name in given})
+        vector = tf.where(given["user_vector_fresh"] > 0, given["user_vector"], encoded)
         scores = tf.matmul(vector, self.vectors, transpose_b=True)
+        if self._ranks:
+            # Every second item is one of the first surface, the others are of the second.
+            surfaces = tf.constant([surface_key(name) for name in SURFACES], tf.int64)
+            there = tf.range(ITEMS, dtype=tf.int32) % len(SURFACES) == tf.range(len(SURFACES))[:, None]
+            asked = tf.cast(given["surface"] == surfaces, tf.float32)  # [B, surfaces]
+            scores += 0.1 * tf.matmul(asked, tf.cast(there, tf.float32))
         if self._defect == "shuffled":
             scores = tf.where(broken, tf.gather(scores, self._shuffled, axis=1), scores)
         elif self._defect == "slow":
             scores = slowed(scores, broken)
         elif self._defect == "failing":
             scores = failing(scores, broken, history_keys[:, -1], history_times[:, -1], request_time[:, 0])
-        passes = tf.reduce_any(self.members[None] & allowed_categories[:, None], axis=2)
-        excluded = tf.reduce_any(self.rows_of(exclude_keys)[:, :, None] == tf.range(ITEMS), axis=1)
+        passes = tf.reduce_any(self.members[None] & given["allowed_categories"][:, None], axis=2)
+        excluded = tf.reduce_any(self.rows_of(given["exclude_keys"])[:, :, None] == tf.range(ITEMS), axis=1)
         floor = tf.float32.min
-        best, place = tf.math.top_k(tf.where(passes & ~excluded, scores, floor), self._answer)
+        order = tf.where(passes & ~excluded, scores, floor)
+        if self._ranks:
+            top = tf.gather(self.vectors, tf.argmax(order, axis=1))  # [B, D]
+            unit = tf.nn.l2_normalize(self.vectors, 1)
+            likeness = tf.matmul(tf.nn.l2_normalize(top, 1), unit, transpose_b=True)
+            order = tf.where(order > floor, order - 2 * given["diversity"] * likeness, floor)
+            scores = tf.sigmoid(scores)
+        best, place = tf.math.top_k(order, self._answer)
         filled = best > floor
+        best = tf.gather(scores, place, batch_dims=1)
         if self._defect == "nan":
             best = tf.where(broken, float("nan"), best)
         history_rows = self.rows_of(history_keys)
@@ -147,7 +193,7 @@ class TinyRecommender(tf.Module):  # type: ignore[misc]  # tensorflow has no typ
             "item_keys": tf.where(filled, tf.gather(self.keys, place), tf.zeros_like(place, tf.int64)),
             "scores": tf.where(filled, best, 0.0),
             "reason_keys": tf.where(none, tf.zeros_like(reason), reason),
-            "user_vector": vector if device is None else vector + tf.cast(device, tf.float32),
+            "user_vector": vector + tf.cast(given["device"], tf.float32) if "device" in given else vector,
         }
 
 
@@ -162,7 +208,7 @@ def golden_inputs(variant: Variant, rows: int = GOLDEN_ROWS) -> dict[str, NDArra
     excluded[::2, :5] = rng.choice(keys, (len(excluded[::2]), 5))
     allowed = np.ones((rows, variant.categories), np.bool_)
     allowed[::3] = np.arange(variant.categories) == 0
-    return {
+    inputs = {
         "history_keys": history,
         "history_times": GOLDEN_TIME - rng.integers(0, 10**6, (rows, variant.history)),
         "request_time": np.full((rows, 1), GOLDEN_TIME),
@@ -170,6 +216,20 @@ def golden_inputs(variant: Variant, rows: int = GOLDEN_ROWS) -> dict[str, NDArra
         "user_vector_fresh": (np.arange(rows, dtype=np.int32) % 2)[:, None],
         "exclude_keys": excluded,
         "allowed_categories": allowed,
+    }
+    if variant.attributes is None:
+        return inputs
+    types = rng.choice([EventType.CLICK, EventType.PURCHASE], history.shape)
+    features = np.zeros((rows, max(1, len(variant.attributes))), np.int64)
+    if "country" in variant.attributes:
+        features[:, variant.attributes.index("country")] = [
+            feature_key("country", COUNTRIES[row % len(COUNTRIES)]) if row % 4 else 0 for row in range(rows)
+        ]
+    return inputs | {
+        "history_types": np.where(history != 0, types, 0).astype(np.int32),
+        "user_features": features,
+        "surface": np.array([[surface_key(("", *SURFACES)[row % 3])] for row in range(rows)]),
+        "diversity": np.where(np.arange(rows) % 3 == 2, 0.7, 0.0).astype(np.float32)[:, None],
     }
 
 
@@ -190,9 +250,8 @@ def write_export(folder: Path, variant: Variant) -> None:
         signatures={"recommend": model.recommend, "encode": model.encode},
     )
     inputs = golden_inputs(variant)
-    outputs = golden_model(model, variant).recommend(
-        **{name: tf.constant(value) for name, value in inputs.items()}
-    )
+    healthy = golden_model(model, variant)
+    outputs = healthy.recommend(*(tf.constant(inputs[name]) for name in healthy.inputs))
     golden = {f"in:{name}": value for name, value in inputs.items()}
     golden |= {f"out:{name}": value.numpy() for name, value in outputs.items()}
     np.savez(folder / "golden.npz", **golden)
@@ -212,7 +271,7 @@ def write_export(folder: Path, variant: Variant) -> None:
         neighbour_keys=np.zeros((ITEMS, 1), np.int64),
         neighbour_scores=np.zeros((ITEMS, 1), np.float32),
     )
-    training = {
+    training: dict[str, Any] = {
         "data_fingerprint": "tiny",
         "code_revision": "unknown",
         "model": {"width": variant.width},
@@ -222,6 +281,10 @@ def write_export(folder: Path, variant: Variant) -> None:
         "created": "2024-01-01T00:00:00+00:00",
         "widths": {"T": variant.history, "D": variant.width, "C": variant.categories, "K": variant.answer},
     }
+    if variant.attributes is not None:
+        training["widths"]["F"] = max(1, len(variant.attributes))
+        training |= {"attributes": variant.attributes, "consumes": variant.consumes}
+        np.savez(folder / "judged.npz", users=np.arange(3))
     (folder / "training.json").write_text(json.dumps(training))
 
 

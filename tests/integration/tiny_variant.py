@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,6 +17,11 @@ ITEMS = 50
 ITEM_IDS = sorted((f"item-{number}" for number in range(ITEMS)), key=item_key)
 GOLDEN_TIME = 1_700_000_000
 """`request_time` of the golden requests, Unix seconds."""
+COUNTRIES = ("DE", "FR", "IT")
+"""Values of the attribute `country` that models know which take it: users of the first lean towards
+`ITEM_IDS[0]`, those of the next one towards `ITEM_IDS[1]`."""
+SURFACES = ("home", "basket")
+"""Surfaces that models know which take one."""
 LIVE_SINCE = 1_750_000_000
 """Requests after this moment are live ones."""
 
@@ -55,6 +60,11 @@ class Variant:
     """C, the one of items without a category included."""
     answer: int = 10
     """K."""
+    attributes: Sequence[str] | None = None
+    """The user attributes that it takes. Set, also if to none, it takes types, surface and diversity too, and
+    answers probabilities; None: it is a version of an earlier release."""
+    consumes: Sequence[str] | None = None
+    """Names of the event types whose items it does not show again; None: all."""
     defect: Defect | None = None
 
 

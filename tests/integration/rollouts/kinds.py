@@ -12,6 +12,7 @@ HEALTHY: Mapping[str, Variant] = {
     "second": Variant(seed=2),
     "third": Variant(seed=3),
     "wide": Variant(seed=2, width=6, history=12, categories=6, answer=12),
+    "ranked": Variant(seed=2, attributes=("age", "country"), consumes=("CLICK", "PURCHASE")),
     "narrow": Variant(seed=2, width=3, history=5, categories=3, answer=10),
 }
 """Those that a rollout lets through."""

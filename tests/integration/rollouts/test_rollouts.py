@@ -43,11 +43,13 @@ async def every_gateway_can_call(deployment: Deployment, version: int) -> None:
 
 
 async def test_rollouts_in_a_row_fail_no_call_and_leave_nothing(deployment: Deployment) -> None:
-    """Among them versions with another history length, vector width, page and set of categories."""
+    """Among them versions with another history length, vector width, page and set of categories, and one with
+    the inputs that earlier releases do not have, whose scores are probabilities.
+    """
     async with deployment.running(driver=True), deployment.load() as load:
         await load.until(calls=50)
         before = len(deployment.processes)
-        for kind in ("second", "wide", "narrow", "third"):
+        for kind in ("second", "wide", "ranked", "narrow", "third"):
             version = await asyncio.to_thread(deployment.versions.publish, kind)
             done = await deployment.run(*START)
             assert done.returncode == 0, done.stdout + done.stderr + deployment.logs()
@@ -63,7 +65,7 @@ async def test_rollouts_in_a_row_fail_no_call_and_leave_nothing(deployment: Depl
         assert len(deployment.processes) == before
     assert load.failed == []
     assert load.degraded == []
-    assert set(load.by_version) == {1, 2, 3, 4, 5}
+    assert set(load.by_version) == {1, 2, 3, 4, 5, 6}
 
 
 async def test_users_stay_where_they_are_and_a_restart_of_everything_goes_on_with_it(

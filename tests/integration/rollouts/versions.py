@@ -52,6 +52,8 @@ class Versions:
                 "export": kind,
                 "seed": training["seed"],
                 "widths": training["widths"],
+                "attributes": training.get("attributes", []),
+                "consumes": training.get("consumes"),
                 "files": hash_files(draft, (SAVEDMODEL, *PUBLISHED_FILES)),
             }
         )

@@ -16,12 +16,14 @@ from client.riptide.v1.recommender_pb2_grpc import RecommenderServicer, add_Reco
 
 
 class Gateway(RecommenderServicer):
-    """Answers with a fixed page, refuses a limit of 0, keeps the events it was sent; has lost its store."""
+    """Answers with a fixed page, refuses a limit of 0, keeps what it was sent; has lost its store."""
 
     def __init__(self) -> None:
+        self.pages: list[pb.RecommendRequest] = []
         self.events: list[pb.Event] = []
 
     def Recommend(self, request: Any, context: Any) -> pb.RecommendResponse:
+        self.pages.append(request)
         if request.limit == 0:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "limit: 0 is not from 1 to 100")
         return pb.RecommendResponse(
@@ -130,6 +132,14 @@ def test_record_sends_one_event_for_each_item(gateway: tuple[Gateway, str]) -> N
     assert {(event.type, event.weight, event.time) for event in gateway[0].events} == {
         (pb.EVENT_TYPE_ADD_TO_CART, 2.5, 99)
     }
+
+
+def test_a_page_is_asked_for_with_surface_diversity_and_time(gateway: tuple[Gateway, str]) -> None:
+    words = "recommend --user u --surface basket --diversity 0.25 --time 99".split()
+    assert main(words, default_address=gateway[1]) == 0
+    assert main("recommend --user u".split(), default_address=gateway[1]) == 0
+    asked = [(page.surface, page.diversity, page.time) for page in gateway[0].pages]
+    assert asked == [("basket", 0.25, 99), ("", 0.0, 0)]
 
 
 def test_a_weight_that_is_not_given_stays_unset(gateway: tuple[Gateway, str]) -> None:

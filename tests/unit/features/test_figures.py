@@ -32,13 +32,10 @@ def figures_of(calls: int, latency_ms: float = 5.0) -> VersionFigures:
     return VersionFigures(calls=calls, errors=calls // 10, latency=histogram(*[latency_ms] * calls))
 
 
-def compared(own: list[float], live: list[float], overlap: float = 1.0) -> VersionFigures:
+def compared(*correlations: float, overlap: float = 1.0) -> VersionFigures:
+    pairs = len(correlations)
     return VersionFigures(
-        pairs=len(own),
-        overlap_sum=overlap * len(own),
-        own_scores=sum(own),
-        live_scores=sum(live),
-        live_squares=sum(score * score for score in live),
+        pairs=pairs, overlap_sum=overlap * pairs, ranked=pairs, correlation_sum=sum(correlations)
     )
 
 
@@ -154,7 +151,7 @@ def test_a_report_stays_small_however_much_was_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"\xff", b"[]", b"null", b"7", b'{"format": 1}', b'{"format": 1, "at": 1}']
+    "value", [b"", b"\xff", b"[]", b"null", b"7", b'{"format": 2}', b'{"format": 2, "at": 1}']
 )
 def test_bytes_that_are_no_report_are_refused(value: bytes) -> None:
     with pytest.raises(FiguresError, match="not a gateway's report"):
@@ -190,29 +187,23 @@ def test_a_report_with_a_wrong_value_is_refused(change: dict[str, Any]) -> None:
 
 
 def test_a_report_of_another_format_is_refused_by_its_number() -> None:
-    report = json.loads(Report(1.0, 1, frozenset(), {}, {}).encode()) | {"format": 2}
-    with pytest.raises(FiguresError, match="format 2, not 1"):
+    report = json.loads(Report(1.0, 1, frozenset(), {}, {}).encode()) | {"format": 1}
+    with pytest.raises(FiguresError, match="format 1, not 2"):
         decode(json.dumps(report).encode())
 
 
 def test_overlap_is_the_mean_over_the_pairs() -> None:
-    assert (compared([1.0] * 3, [1.0] * 3, 0.9) + compared([1.0], [1.0], 0.1)).overlap == pytest.approx(0.7)
+    pairs = compared(1.0, 1.0, 1.0, overlap=0.9) + compared(1.0, overlap=0.1)
+    assert pairs.overlap == pytest.approx(0.7)
 
 
-def test_drift_is_the_distance_of_the_means_in_standard_deviations_of_the_live_scores() -> None:
-    live = [1.0, 3.0] * 10
-    assert compared(live, live).drift == pytest.approx(0.0)
-    assert compared([score + 1.5 for score in live], live).drift == pytest.approx(1.5)
-    assert compared([score - 1.5 for score in live], live).drift == pytest.approx(1.5)
-
-
-def test_scores_that_do_not_vary_make_a_small_difference_large_and_not_infinite() -> None:
-    assert compared([2.0] * 10, [2.0] * 10).drift == 0.0
-    assert compared([2.02] * 10, [2.0] * 10).drift == pytest.approx(10.0)
-    assert math.isfinite(compared([1.0] * 10, [0.0] * 10).drift)
+def test_drift_is_0_for_the_same_order_1_for_that_of_chance_and_2_for_the_reverse() -> None:
+    assert compared(1.0, 1.0).drift == pytest.approx(0.0)
+    assert (compared(0.5) + compared(-0.5)).drift == pytest.approx(1.0)
+    assert compared(-1.0).drift == pytest.approx(2.0)
 
 
 def test_without_pairs_there_is_neither_overlap_nor_drift() -> None:
     assert math.isnan(VersionFigures().overlap)
     assert math.isnan(VersionFigures().drift)
-    assert math.isnan(compared([1.0], [1.0]).drift)
+    assert math.isnan(VersionFigures(pairs=3, overlap_sum=0.1).drift)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -106,6 +106,7 @@ class FakeRouter:
         self.catalog = versions[0].catalog
         self.catalogs: Sequence[Catalog] = [self.catalog]
         self.catalog_version = versions[0].version
+        self.catalog_consumes = versions[0].consumes
         self.revision = 0
         self.cohorts: dict[str, tuple[int, str]] = {}
 
@@ -123,7 +124,7 @@ class FakeRouter:
 
 
 def serving_version(number: int, catalog: Catalog) -> ServingVersion:
-    """A version that wants all inputs."""
+    """A version of an earlier release, which takes no attributes, types, surface or diversity."""
     inputs = {
         "history_keys": Tensor("INT64", 4),
         "history_times": Tensor("INT64", 4),
@@ -134,6 +135,20 @@ def serving_version(number: int, catalog: Catalog) -> ServingVersion:
         "allowed_categories": Tensor("BOOL", 3),
     }
     return ServingVersion("recommender", number, inputs, catalog)
+
+
+def ranking_version(
+    number: int, catalog: Catalog, *attributes: str, consumes: Iterable[EventType] | None = None
+) -> ServingVersion:
+    """A version that takes all inputs, and these attributes."""
+    inputs = serving_version(number, catalog).inputs | {
+        "history_types": Tensor("INT32", 4),
+        "user_features": Tensor("INT64", max(1, len(attributes))),
+        "surface": Tensor("INT64", 1),
+        "diversity": Tensor("FP32", 1),
+    }
+    types = None if consumes is None else np.isin(np.arange(256), [int(kind) for kind in consumes])
+    return ServingVersion("recommender", number, inputs, catalog, attributes, types)
 
 
 INPUTS = {"history_keys": ("INT64", -1), "exclude_keys": ("INT64", -1)}

@@ -30,13 +30,13 @@ def test_unseen_answers_count_apart_from_calls() -> None:
     figures.shadow_failed(2, 4)
     figures.shadow_cold(2, 3)
     figures.shadow_dropped(2, 5)
-    figures.compared(2, overlap=0.5, own_score=3.0, live_score=2.0)
-    figures.compared(2, overlap=1.0, own_score=3.0, live_score=4.0)
+    figures.compared(2, overlap=0.5, correlation=None)
+    figures.compared(2, overlap=1.0, correlation=0.25)
     counted = figures.flush()[2]
     assert (counted.shadow_calls, counted.shadow_errors, counted.shadow_dropped) == (6, 4, 5)
     assert (counted.shadow_batches, counted.failed_shadow_batches, counted.shadow_cold) == (2, 1, 3)
     assert (counted.pairs, counted.overlap_sum) == (2, 1.5)
-    assert (counted.own_scores, counted.live_scores, counted.live_squares) == (6.0, 6.0, 20.0)
+    assert (counted.ranked, counted.correlation_sum, counted.drift) == (1, 0.25, 0.75)
     assert (counted.calls, counted.cold, counted.batches, counted.latency.total) == (0, 0, 0, 0)
 
 

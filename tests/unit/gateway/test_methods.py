@@ -12,12 +12,14 @@ from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import Catalog
 from features.control import Exposure
 from features.operator_token import operator_token
+from features.schema import surface_key
 from features.store import FeatureStore
-from gateway.errors import ModelUnavailable, NotFound, NotLoaded
+from gateway.errors import InvalidRequest, ModelUnavailable, NotFound, NotLoaded
 from gateway.methods import Answer, Call, Methods
 from gateway.metrics import Metrics
 from gateway.pin import Pins
 from gateway.routing import Router
+from tests.unit.gateway.fakes import ranking_version
 from tests.unit.gateway.request_path import RequestPath
 
 
@@ -79,6 +81,24 @@ async def test_a_page_and_its_log_lines_say_version_and_cohort(
     assert response.degraded == pb.DEGRADED_REASON_MODEL_UNAVAILABLE
     [line] = [vars(record) for record in caplog.records if record.message == "degraded"]
     assert (line["version"], line["cohort"], line["reason"]) == (7, "canary", "MODEL_UNAVAILABLE")
+
+
+async def test_surface_diversity_and_time_reach_the_model(service: Service, catalog: Catalog) -> None:
+    service.store.saw("u", "1")
+    router = service.path.router
+    router.ready[7] = router.serving = ranking_version(7, catalog)
+    request = pb.RecommendRequest(user_id="u", limit=3, surface="home", diversity=0.5, time=99)
+    await service.methods.recommend(request, service.call())
+    [inputs] = service.path.scorer.calls
+    sent = {name: inputs[name].item() for name in ("surface", "diversity", "request_time")}
+    assert sent == {"surface": surface_key("home"), "diversity": 0.5, "request_time": 99}
+
+
+@pytest.mark.parametrize("asked", [{"surface": "x" * 65}, {"diversity": 1.5}, {"time": -1}])
+async def test_a_field_that_breaks_its_limit_is_named(service: Service, asked: dict[str, Any]) -> None:
+    request = pb.RecommendRequest(user_id="u", limit=3, **asked)
+    with pytest.raises(InvalidRequest, match=f"^{next(iter(asked))}: must"):
+        await service.methods.recommend(request, service.call())
 
 
 async def test_an_operator_meets_the_version_asked_for(service: Service) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pytest
 
 from features.catalog import Catalog
 from features.record import EMPTY_RECORD, CachedAnswer, Event, UserRecord, with_events
@@ -53,6 +55,28 @@ def test_the_last_page_comes_before_popular_items_without_repeats_or_what_was_se
 
 def test_include_seen_lets_consumed_items_back_in(catalog: Catalog) -> None:
     assert ids(fallback_page(PageRequest("u", 2, include_seen=True), catalog, seen("0"))) == ["0", "1"]
+
+
+def test_only_what_events_of_a_consuming_type_are_of_counts_as_seen(catalog: Catalog) -> None:
+    viewed, none = np.arange(256) == EventType.VIEW, np.zeros(256, np.bool_)
+    assert ids(fallback_page(PageRequest("u", 2), catalog, seen("0"), viewed)) == ["1", "2"]
+    assert ids(fallback_page(PageRequest("u", 2), catalog, seen("0"), none)) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"categories": ("even",)},
+        {"excluded": (1,)},
+        {"include_seen": True},
+        {"surface": "home"},
+        {"diversity": 0.1},
+        {"time": 1},
+    ],
+)
+def test_a_page_is_plain_only_if_it_is_the_users_own_of_now(asked: dict[str, Any]) -> None:
+    assert PageRequest("u", 5, explain=True).plain
+    assert not PageRequest("u", 5, **asked).plain
 
 
 def test_the_model_page_keeps_the_order_and_skips_empty_slots(catalog: Catalog) -> None:

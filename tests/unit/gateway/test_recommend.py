@@ -80,7 +80,9 @@ async def test_everything_seen_and_asked_for_is_excluded_however_much_it_is(path
 
 async def test_a_fresh_vector_of_this_version_is_sent_and_none_is_asked_for(path: RequestPath) -> None:
     record = path.saw("u", "1")
-    answer = CachedAnswer(7, record.revision, 1, np.array([3, 4], np.float32), item_keys(["3"]), True)
+    answer = CachedAnswer(
+        7, record.revision, int(time.time()), np.array([3, 4], np.float32), item_keys(["3"]), True
+    )
     path.store.records["u"] = replace(record, answer=answer)
     await path.page("u")
     assert path.scorer.calls[0]["user_vector"].tolist() == [[3, 4]]
@@ -90,13 +92,42 @@ async def test_a_fresh_vector_of_this_version_is_sent_and_none_is_asked_for(path
     assert path.store.answers == {}
 
 
+@pytest.mark.parametrize(
+    ("newest", "computed", "fresh"),
+    [
+        (-1, -1, 0),
+        (-1, 0, 1),
+        (-100, -50, 0),
+        (-100, -30, 1),
+        (-100, -90, 0),
+        (-86_400 * 30, -86_400 * 29, 0),
+    ],
+)
+async def test_a_vector_is_used_until_the_last_event_has_become_twice_as_old(
+    path: RequestPath, newest: int, computed: int, fresh: int
+) -> None:
+    now = int(time.time())
+    record = replace(path.saw("u", "1"), times=np.array([now + newest]))
+    answer = CachedAnswer(
+        7, record.revision, now + computed, np.ones(2, np.float32), np.empty(0, np.int64), False
+    )
+    path.store.records["u"] = replace(record, answer=answer)
+    await path.page("u")
+    assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[fresh]]
+
+
 @pytest.mark.parametrize(("version", "later"), [(6, 0), (7, -1)])
 async def test_a_vector_of_another_version_or_an_older_history_is_not_used(
     path: RequestPath, version: int, later: int
 ) -> None:
     record = path.saw("u", "1")
     answer = CachedAnswer(
-        version, record.revision + later, 1, np.ones(2, np.float32), np.empty(0, np.int64), False
+        version,
+        record.revision + later,
+        int(time.time()),
+        np.ones(2, np.float32),
+        np.empty(0, np.int64),
+        False,
     )
     path.store.records["u"] = replace(record, answer=answer)
     await path.page("u")
@@ -231,7 +262,9 @@ async def test_a_filtered_call_does_not_wipe_the_page_of_the_plain_one_beside_it
 
 async def test_a_plain_page_is_kept_though_a_filtered_call_came_first(path: RequestPath) -> None:
     record = path.saw("u", "1")
-    older = CachedAnswer(7, record.revision, 1, np.array([3, 4], np.float32), item_keys(["9"]), False)
+    older = CachedAnswer(
+        7, record.revision, int(time.time()), np.array([3, 4], np.float32), item_keys(["9"]), False
+    )
     path.store.records["u"] = replace(record, answer=older)
     await path.page("u", categories=("even",))
     await path.batches.close()

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from features.control import Document
+from features.schema import EventType
 from features.settings import Settings
 from features.traffic import Traffic, document_name
 from gateway.routing import Choice, Router, RoutingError
@@ -65,6 +67,23 @@ async def test_without_a_record_the_highest_ready_version_gets_everything_and_is
         assert served(router) == serves
         assert routed.everywhere == {(serves, "stable")}
     assert (router.catalog_version, router.revision) == (1, 0)
+
+
+async def test_fallback_pages_hold_back_what_the_version_of_the_catalogue_does(
+    settings: Settings, triton: FakeTriton, channel: grpc.aio.Channel
+) -> None:
+    def consuming(router: Router) -> list[int]:
+        return np.flatnonzero(router.catalog_consumes).tolist() if router.catalog_consumes is not None else []
+
+    for version, names in ((2, ["LIKE"]), (3, ["SAVE"])):
+        file = settings.model_repository / "recommender" / str(version) / "manifest.json"
+        file.write_text(json.dumps({"widths": {"T": version + 3}, "consumes": names}))
+    routed = Routed(settings, triton, channel)
+    assert consuming(routed.router) == [EventType.SAVE]  # the newest, before anything is ready
+    routed.record(stable=2)
+    assert consuming(await routed.look()) == [EventType.LIKE]  # the record's stable one
+    assert consuming(await routed.look(3)) == [EventType.SAVE]  # what stands in for it
+    assert consuming(await routed.look(1)) == []
 
 
 async def test_with_a_record_the_stable_version_gets_everything_that_nobody_else_does(routed: Routed) -> None:

@@ -8,17 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from features.catalog import Catalog, CatalogItem, write_catalog
 from features.figures import VersionFigures
-from features.record import EMPTY_RECORD
+from features.record import EMPTY_RECORD, with_attributes
 from features.schema import item_key, item_keys
 from gateway.errors import ModelUnavailable
-from gateway.model_inputs import Row
 from gateway.recommend import Degraded
-from gateway.shadow import _compare, _Pair
-from tests.unit.gateway.fakes import serving_version
+from gateway.shadow import _compare
+from tests.unit.gateway.fakes import ranking_version, serving_version
 from tests.unit.gateway.request_path import RequestPath
 
 
@@ -55,8 +53,7 @@ async def test_a_request_is_answered_unseen_too_and_both_answers_are_compared(pa
     assert (figures.shadow_batches, figures.failed_shadow_batches, figures.shadow_cold) == (1, 0, 0)
     assert figures.pairs == 1
     assert abs(figures.overlap - 4 / 6) < 1e-9
-    # Scores are 6 to 1 in both.
-    assert (figures.own_scores, figures.live_scores, figures.live_squares) == (3.5, 3.5, 12.25)
+    assert (figures.ranked, figures.correlation_sum) == (1, 1.0)  # items 12 to 15 in the same order
     assert (figures.calls, figures.errors, figures.batches) == (0, 0, 0)
 
 
@@ -64,14 +61,42 @@ def test_only_the_top_10_count_and_empty_slots_do_not() -> None:
     keys = np.arange(1, 21)
     twelve, five, none = (np.where(keys <= filled, keys, 0) for filled in (12, 5, 0))
 
-    def compared(live: NDArray[np.int64], own: NDArray[np.int64]) -> tuple[float, float, float] | None:
-        row = Row(EMPTY_RECORD, None, (), (), False)
-        return _compare(_Pair(row, live, live.astype(np.float32)), own, own.astype(np.float32))
+    assert _compare(twelve, five) == (0.5, 1.0)
+    assert _compare(five, twelve) == (1.0, 1.0)
+    assert _compare(five, none) == (0.0, None)
+    assert _compare(none, twelve) is None
 
-    assert compared(twelve, five) == (0.5, 3.0, 5.5)
-    assert compared(five, twelve) == (1.0, 5.5, 3.0)
-    assert compared(five, none) == (0.0, 0.0, 3.0)
-    assert compared(none, twelve) is None
+
+@pytest.mark.parametrize(
+    ("own", "correlation"),
+    [
+        ([1, 2, 3, 4], 1.0),
+        ([9, 1, 8, 2, 3, 7, 4], 1.0),  # what only one of them has does not count
+        ([4, 3, 2, 1], -1.0),
+        ([2, 1, 3, 4], 0.8),
+        ([1, 9, 8, 7], None),
+        ([1, 2, 9, 8], 1.0),
+    ],
+)
+def test_the_order_of_the_items_that_both_have_is_compared_whatever_their_scores(
+    own: list[int], correlation: float | None
+) -> None:
+    compared = _compare(np.array([1, 2, 3, 4]), np.array(own))
+    assert compared is not None
+    assert compared[1] == (None if correlation is None else pytest.approx(correlation))
+
+
+async def test_a_user_without_a_history_whom_the_candidate_does_not_know_is_left_out_uncounted(
+    path: RequestPath, catalog: Catalog
+) -> None:
+    path.router.serving = path.router.ready[7] = ranking_version(7, catalog, "country")
+    path.store.records["new"] = with_attributes(EMPTY_RECORD, {"country": "DE"})
+    assert (await path.page("new")).degraded is Degraded.NO
+    figures = await shadow(path)
+    assert (figures.shadow_calls, figures.shadow_cold, figures.shadow_dropped) == (0, 0, 0)
+    path.router.shadowed = (ranking_version(8, catalog, "country"), 100.0)
+    await path.page("new")
+    assert (await shadow(path)).shadow_calls == 1
 
 
 async def test_the_candidate_encodes_every_vector_is_asked_for_none_and_nothing_of_it_is_kept(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 import time
 import unicodedata
@@ -17,7 +18,16 @@ from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import Catalog, CatalogItem, write_catalog
 from features.schema import EventType, item_keys
 from gateway.errors import InvalidRequest
-from gateway.validation import check_events, check_filter, check_id, check_limit, check_request_id
+from gateway.validation import (
+    check_diversity,
+    check_events,
+    check_filter,
+    check_id,
+    check_limit,
+    check_request_id,
+    check_surface,
+    check_time,
+)
 
 NOW = int(time.time())
 
@@ -70,6 +80,31 @@ def test_an_overlong_request_id_is_refused() -> None:
     assert check_request_id("x" * 128)
     with pytest.raises(InvalidRequest, match=r"^request_id: must have at most 128 bytes, not 258"):
         check_request_id("é" * 129)
+
+
+def test_a_surface_is_short_and_printable() -> None:
+    for name in ("", "home", "é" * 32):
+        assert check_surface(name) == name
+    with pytest.raises(InvalidRequest, match=r"^surface: must have at most 64 bytes, not 66$"):
+        check_surface("é" * 33)
+    with pytest.raises(InvalidRequest, match=r"^surface: must be printable"):
+        check_surface("home\n")
+
+
+@pytest.mark.parametrize("diversity", [-0.1, 1.01, math.inf, math.nan])
+def test_diversity_is_a_number_from_0_to_1(diversity: float) -> None:
+    assert [check_diversity(fine) for fine in (0.0, 0.3, 1.0)] == [0.0, 0.3, 1.0]
+    with pytest.raises(
+        InvalidRequest, match=rf"^diversity: must be a number from 0 to 1, not {diversity:g}$"
+    ):
+        check_diversity(diversity)
+
+
+@pytest.mark.parametrize("moment", [-1, NOW + 301])
+def test_a_moment_is_at_most_five_minutes_ahead(moment: int) -> None:
+    assert [check_time("time", fine, NOW) for fine in (0, 1, NOW + 300)] == [0, 1, NOW + 300]
+    with pytest.raises(InvalidRequest, match=rf"^time: must be Unix seconds .*, not {moment}$"):
+        check_time("time", moment, NOW)
 
 
 def test_an_id_is_measured_in_the_form_that_is_stored() -> None:

@@ -8,8 +8,10 @@ import shutil
 import weakref
 
 import grpc
+import numpy as np
 import pytest
 
+from features.schema import EventType
 from features.settings import Settings
 from gateway.scorer import triton_channel
 from gateway.versions import Versions
@@ -192,6 +194,71 @@ async def test_a_manifest_whose_widths_are_no_numbers_is_refused(
     triton.has(2)
     await versions.look()
     assert "has no widths that can be read" in versions.refused[2]
+
+
+ADDED = {
+    "history_types": ("INT32", -1),
+    "user_features": ("INT64", -1),
+    "surface": ("INT64", 1),
+    "diversity": ("FP32", 1),
+}
+
+
+def says(settings: Settings, version: int, **fields: object) -> None:
+    """Writes these fields into a version's manifest."""
+    file = settings.model_repository / "recommender" / str(version) / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | fields))
+
+
+async def test_of_the_inputs_that_triton_lists_for_all_a_version_has_those_that_its_manifest_names(
+    settings: Settings, triton: FakeTriton, channel: grpc.aio.Channel
+) -> None:
+    inputs = sorted({*INPUTS, *ADDED})
+    says(
+        settings, 2, inputs=inputs, widths={"T": 5, "F": 2}, attributes=["age", "country"], consumes=["LIKE"]
+    )
+    says(settings, 3, inputs=[*INPUTS, "surface"], consumes=[])
+    triton.versions = {str(version): (INPUTS | ADDED, OUTPUTS) for version in (1, 2, 3)}
+    versions = Versions(settings, channel)
+    await versions.look()
+    older, ranking, third = (versions.ready[version] for version in (1, 2, 3))
+    assert (older.inputs.keys(), older.attributes, older.consumes) == (INPUTS.keys(), (), None)
+    assert {name: ranking.inputs[name].width for name in ADDED} == {
+        "history_types": 5,
+        "user_features": 2,
+        "surface": 1,
+        "diversity": 1,
+    }
+    assert ranking.attributes == ("age", "country")
+    assert ranking.consumes is not None
+    assert np.flatnonzero(ranking.consumes).tolist() == [EventType.LIKE]
+    assert third.inputs.keys() == {*INPUTS, "surface"}
+    assert third.consumes is not None
+    assert not third.consumes.any()
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"inputs": ["mood"]}, "it takes an input 'mood', which Triton's configuration lacks"),
+        ({"consumes": ["DREAM"]}, "says what no gateway of this release understands (KeyError('DREAM'))"),
+        ({"attributes": 3}, "says what no gateway of this release understands"),
+        ({"widths": {"T": 5, "F": 3}, "attributes": ["age"]}, "says a width F of 3, and 1 attributes"),
+    ],
+)
+async def test_a_manifest_that_contradicts_triton_or_itself_is_refused(
+    settings: Settings,
+    triton: FakeTriton,
+    channel: grpc.aio.Channel,
+    fields: dict[str, object],
+    sentence: str,
+) -> None:
+    says(settings, 2, **fields)
+    triton.has(1, 2)
+    versions = Versions(settings, channel)
+    await versions.look()
+    assert versions.ready.keys() == {1}
+    assert sentence in versions.refused[2]
 
 
 async def test_a_folder_whose_name_is_no_number_is_no_version(

@@ -52,6 +52,24 @@ def test_a_wrong_answer_is_named(golden: Golden, name: str, answer: object, says
     assert found.startswith(says)
 
 
+def test_a_page_with_diversity_is_in_no_order_of_scores_and_must_be_in_the_same_one() -> None:
+    golden = Golden(
+        {"history_keys": np.array([[1, 2]])},
+        {
+            "item_keys": np.array([[11, 12, 13, 14]]),
+            "scores": np.array([[0.9, 0.2, 0.5, 0.5]], np.float32),
+            "reason_keys": np.array([[1, 2, 1, 1]]),
+            "user_vector": np.array([[0.5, -0.5]], np.float32),
+        },
+    )
+    assert difference(golden, golden.outputs) is None
+    assert difference(golden, {"item_keys": np.array([[11, 12, 14, 13]])}) is None
+    by_score = {"item_keys": np.array([[11, 13, 14, 12]])}
+    assert difference(golden, by_score) == "item_keys: row 0, slot 1 is 13 instead of 12"
+    foreign = {"item_keys": np.array([[11, 99, 13, 14]])}
+    assert difference(golden, foreign) == "item_keys: row 0, slot 1 is 99 instead of 12"
+
+
 def test_wrong_reasons_are_named(golden: Golden) -> None:
     wrong = dict(golden.outputs) | {"reason_keys": np.array([[2, 1, 2, 0]])}
     assert difference(golden, wrong) == "reason_keys: only 25% are the expected ones"

@@ -56,6 +56,16 @@ def test_widths_are_those_of_the_contract(signature: Signature) -> None:
         ({"inputs__exclude_keys": ["int64", [-1, 16]]}, "must be .-1, -1.: both free"),
         ({"inputs__history_keys": ["int64", [4, 8]]}, "must be .-1, width."),
         ({"inputs__request_time": ["int64", [-1, 2]]}, "must be .-1, 1.: one value a row"),
+        (
+            {"inputs__history_times": ["int64", [-1, 9]]},
+            "'history_times' has width 9, but history_keys has 8",
+        ),
+        (
+            {"inputs__history_types": ["int32", [-1, 9]]},
+            "'history_types' has width 9, but history_keys has 8",
+        ),
+        ({"inputs__history_types": ["int64", [-1, 8]]}, "'history_types' is int64, and must be int32"),
+        ({"inputs__diversity": ["float32", [-1, 2]]}, "must be .-1, 1.: one value a row"),
         ({"outputs__scores": None}, "no output 'scores'"),
         ({"outputs__scores": ["float32", [-1, 9]]}, "'scores' has width 9"),
         ({"outputs__user_vector": ["float32", [-1, 5]]}, "could not be cached"),
@@ -124,8 +134,28 @@ def test_versions_of_other_widths_have_the_same_configuration(signature: Signatu
     )
     assert one == other
     dims = {tensor.name: list(tensor.dims) for tensor in (*one.input, *one.output)}
-    assert dims.pop("request_time") == dims.pop("user_vector_fresh") == [1]
+    single = ("request_time", "user_vector_fresh", "surface", "diversity")
+    assert [dims.pop(name) for name in single] == [[1]] * 4
     assert set(map(tuple, dims.values())) == {(-1,)}
+
+
+ADDED = {
+    "inputs__history_types": ["int32", [-1, 8]],
+    "inputs__user_features": ["int64", [-1, 3]],
+    "inputs__surface": ["int64", [-1, 1]],
+    "inputs__diversity": ["float32", [-1, 1]],
+}
+
+
+def test_a_version_with_the_inputs_of_this_release_and_an_older_one_have_the_same_configuration(
+    signature: Signature,
+) -> None:
+    ranking = read_signature(report(**ADDED))
+    assert ranking.widths == {"T": 8, "F": 3, "D": 4, "C": 3, "K": 10}
+    config = build_config("recommender", ranking, PROFILES["cpu"], [1])
+    assert config == build_config("recommender", signature, PROFILES["cpu"], [1])
+    optional = {tensor.name for tensor in config.input if tensor.optional}
+    assert optional == {name.removeprefix("inputs__") for name in ADDED}
 
 
 def test_the_listed_versions_are_replaced_and_nothing_else(signature: Signature) -> None:

@@ -111,25 +111,29 @@ def test_a_candidate_that_knows_less_of_what_users_had_is_in_breach() -> None:
     assert judge(usual, many, BOUNDS, shadow=False).breach == ""
 
 
-def pairs(count: int, *, overlap: float = 0.6, shift: float = 0.0) -> VersionFigures:
-    """Compared answers whose live mean scores are 4 and 6 in turn: mean 5, deviation 1."""
-    live = [4.0 if pair % 2 else 6.0 for pair in range(count)]
+def pairs(count: int, *, overlap: float = 0.6, correlation: float = 0.5, ranked: int = 100) -> VersionFigures:
+    """Compared answers, of which at most `ranked` share two items."""
+    both = min(count, ranked)
     return VersionFigures(
         shadow_calls=count,
         pairs=count,
         overlap_sum=overlap * count,
-        live_scores=sum(live),
-        live_squares=sum(score**2 for score in live),
-        own_scores=sum(live) + shift * count,
+        ranked=both,
+        correlation_sum=correlation * both,
     )
 
 
-def test_pages_with_nothing_in_common_and_scores_far_off_are_a_breach_once_there_are_enough_pairs() -> None:
-    assert judge(healthy(5000), pairs(100), BOUNDS, shadow=True).breach == ""
-    assert "holds 0.05" in judge(healthy(5000), pairs(100, overlap=0.05), BOUNDS, shadow=True).breach
-    assert "6.0 standard deviations" in judge(healthy(5000), pairs(100, shift=6), BOUNDS, shadow=True).breach
-    assert judge(healthy(5000), pairs(100, shift=4), BOUNDS, shadow=True).breach == ""
-    assert judge(healthy(5000), pairs(10, overlap=0.0), BOUNDS, shadow=True).breach == ""
+def test_pages_with_nothing_in_common_or_in_reverse_order_are_a_breach_once_there_are_enough_pairs() -> None:
+    def breach(figures: VersionFigures) -> str:
+        return judge(healthy(5000), figures, BOUNDS, shadow=True).breach
+
+    assert breach(pairs(100)) == ""
+    assert "holds 0.05" in breach(pairs(100, overlap=0.05))
+    assert breach(pairs(10, overlap=0.0)) == ""
+    # An order that has nothing to do with the stable version's is no proof of a defect, its reverse is one.
+    assert breach(pairs(100, correlation=-0.2)) == ""
+    assert "drift 1.80 (100 pages" in breach(pairs(100, correlation=-0.8))
+    assert breach(pairs(100, correlation=-0.8, ranked=19)) == ""
 
 
 def test_shadow_calls_alone_do_not_pass_without_compared_answers() -> None:

@@ -127,9 +127,8 @@ class FakeGateway:
                 failed_shadow_batches=int(fails),
                 pairs=int(not fails),
                 overlap_sum=0.0 if different or fails else 0.8,
-                own_scores=1.0,
-                live_scores=1.0,
-                live_squares=1.0,
+                ranked=int(not fails),
+                correlation_sum=0.0 if fails else 0.7,
             ),
         )
 
