@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 
+from features.order import lots
 from features.record import Event
-from features.schema import EventType
+from features.schema import EventType, item_key
 from features.store import FeatureStore
 
 _EVENTS_PER_WRITE = 10_000
@@ -90,7 +92,7 @@ async def backfill(store: FeatureStore, data: Path) -> Backfilled:
             forgotten.add(user_id)
             continue
         users += 1
-        batch.extend(events)
+        batch.extend(_in_order(user_id, list(events)))
         if len(batch) >= _EVENTS_PER_WRITE:
             outcome = await store.append(batch, leave_out_excluded=True)
             recorded, already, batch = recorded + outcome.recorded, already + outcome.duplicates, []
@@ -100,6 +102,14 @@ async def backfill(store: FeatureStore, data: Path) -> Backfilled:
     for attributes in _attributes(data / "users.parquet"):
         await store.set_attributes(attributes)
     return Backfilled(users, recorded, already, len(forgotten))
+
+
+def _in_order(user_id: str, events: list[Event]) -> list[Event]:
+    """By time, and within one second as training has them; the store keeps the order in which they come."""
+    keys = np.array([item_key(event.item_id) for event in events], np.int64)
+    drawn = lots(user_id, keys).tolist()
+    order = sorted(range(len(events)), key=lambda i: (events[i].time, drawn[i]))
+    return [events[i] for i in order]
 
 
 def _events(path: Path) -> Iterator[Event]:

@@ -13,7 +13,7 @@ import ibis
 import ibis.expr.datatypes as dt
 
 from features.schema import EventType
-from training.config import EventsConfig
+from training.config import EventsConfig, TimeFormat
 from training.errors import TrainingError
 from training.source_files import LINE, SourceTable
 
@@ -73,8 +73,9 @@ def identifier(source: SourceTable, column: str) -> ibis.expr.types.StringValue:
     return ibis.ifelse(cells.strip() == "", ibis.null("string"), nfc_normalize(cells))
 
 
-def time_format(source: SourceTable, column: str, config: EventsConfig) -> ResolvedTimeFormat:
-    """The configured format of the time column, or the one that its first times have.
+def time_format(source: SourceTable, column: str, wanted: TimeFormat, key: str) -> ResolvedTimeFormat | None:
+    """The configured format of a time column, or the one that its first times have; None if it is empty in
+    every row. `key` is where the format is configured.
 
     Raises `TrainingError` if not one of the first times can be read in it.
     """
@@ -89,16 +90,13 @@ def time_format(source: SourceTable, column: str, config: EventsConfig) -> Resol
     )
     rows = sample.mutate(number=_number(sample.cell), iso=_iso_time(sample.cell)).to_pyarrow().to_pylist()
     if not rows:
-        raise TrainingError(
-            f"{source.file}, {source.header_line}: the time column {column!r} is empty in every row"
-        )
+        return None
     numbers = [abs(row["number"]) for row in rows if row["number"] is not None]
     votes: dict[ResolvedTimeFormat, int] = {
         "seconds": sum(number < _LARGEST_SECONDS for number in numbers),
         "milliseconds": sum(_LARGEST_SECONDS <= number < _LARGEST_MILLISECONDS for number in numbers),
         "iso8601": sum(row["iso"] is not None for row in rows),
     }
-    wanted = config.time_format
     if wanted == "auto":
         most = max(votes, key=lambda form: votes[form])
         if votes[most]:
@@ -107,9 +105,9 @@ def time_format(source: SourceTable, column: str, config: EventsConfig) -> Resol
         return wanted
     expected = {
         "auto": "Unix seconds, Unix milliseconds or an ISO 8601 time such as 2024-05-31T18:04:05Z",
-        "seconds": "Unix seconds (data.events.time_format)",
-        "milliseconds": "Unix milliseconds (data.events.time_format)",
-        "iso8601": "an ISO 8601 time such as 2024-05-31T18:04:05Z (data.events.time_format)",
+        "seconds": f"Unix seconds ({key})",
+        "milliseconds": f"Unix milliseconds ({key})",
+        "iso8601": f"an ISO 8601 time such as 2024-05-31T18:04:05Z ({key})",
     }[wanted]
     first = rows[0]
     raise TrainingError(
@@ -159,6 +157,22 @@ def event_type(source: SourceTable, column: str | None, config: EventsConfig) ->
     ]
     empty = (words.fill_null("") == "", ibis.literal(int(config.default_type), "uint8"))
     return ibis.cases(empty, *configured, *names, else_=ibis.null("uint8"))
+
+
+def is_exposure(
+    source: SourceTable, column: str | None, config: EventsConfig
+) -> ibis.expr.types.BooleanValue:
+    """Whether a row tells that an item was shown, and no more; never null."""
+    if column is None or not config.exposures:
+        return ibis.literal(False)
+    return text(source, column).strip().isin(config.exposures).fill_null(False)
+
+
+def surface(source: SourceTable, column: str | None) -> ibis.expr.types.StringValue:
+    """Surfaces in NFC form; null if empty."""
+    if column is None:
+        return ibis.null("string")
+    return nfc_normalize(text(source, column)).strip().nullif("")
 
 
 def _number(cells: ibis.expr.types.StringValue) -> ibis.expr.types.FloatingValue:

@@ -52,4 +52,6 @@ def earlier_report(folder: Path) -> DataReport | None:
     needed = [folder / "events.parquet", folder / "items.parquet", folder / "quarantine.csv"]
     if report.users_file is not None:
         needed.append(folder / "users.parquet")
+    if report.events_file.exposures:
+        needed.append(folder / "exposures.parquet")
     return report if all(path.is_file() for path in needed) else None

@@ -14,7 +14,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class FileAccount:
-    """One input file: `rows_read == rows_kept + sum(rows_dropped.values())`, always."""
+    """One input file: `rows_read == rows_kept + exposures + sum(rows_dropped.values())`, always."""
 
     file: str
     sha256: str
@@ -22,6 +22,8 @@ class FileAccount:
     rows_kept: int
     rows_dropped: dict[str, int]
     """Rows by the reason they were dropped for; no zeros."""
+    exposures: int = 0
+    """Rows of the events file that are no events, but are kept as exposures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def print_report(report: DataReport, folder: Path, console: Console | None = Non
     for kind, account in report.files():
         table.add_row(f"{kind}: {Path(account.file).name}", "read", f"{account.rows_read:,}")
         table.add_row("", "kept", f"{account.rows_kept:,}")
+        if account.exposures:
+            table.add_row("", "kept as exposures", f"{account.exposures:,}")
         for reason, count in sorted(account.rows_dropped.items(), key=lambda entry: -entry[1]):
             table.add_row("", f"dropped: {reason}", f"{count:,}")
         table.add_section()

@@ -3,9 +3,12 @@
 `prepare` turns events, items and users files into one folder, `<state>/data/<name>/`:
 
     events.parquet    user_id string, item_id string, time int64 (unix s), type uint8 (`EventType`),
-                      weight float32; sorted by user_id, time, item_id, type
-    items.parquet     item_id string, title string, categories list<string>, the items file's other columns;
-                      sorted by item_id
+                      weight float32, surface string; sorted by user_id, time, item_id, type
+    exposures.parquet user_id string, item_id string, time int64 (unix s), surface string; sorted by user_id,
+                      time, item_id; only if items were shown and nothing came of it
+    items.parquet     item_id string, title string, categories list<string>, text string (what a language
+                      model reads of it), published int64 (unix s), the items file's other columns, of which
+                      `embedding:<name>` are list<float32> of one length; sorted by item_id
     users.parquet     user_id string and one string column for each attribute; only with a users file
     report.json       `DataReport`
     quarantine.csv    file, line, reason and row of every row that was dropped, sorted by file and line
@@ -32,9 +35,9 @@ from training.data_report import DataReport, print_report
 from training.errors import TrainingError
 from training.movielens import fetch_movielens_100k
 
-__all__ = ["PreparedData", "prepare", "print_report"]
+__all__ = ["PreparedData", "digest_of", "prepare", "print_report"]
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Raise it when the same input gives another folder, so that old folders are not reused."""
 
 
@@ -68,7 +71,7 @@ def prepare(
     events, items, users = _inputs(data, events, items, users, state_dir)
     given = {"events": events, "items": items, "users": users}
     excluded_users = frozenset(unicodedata.normalize("NFC", user) for user in excluded_users)
-    digests = {kind: _digest(path) for kind, path in given.items() if path is not None}
+    digests = {kind: digest_of(path) for kind, path in given.items() if path is not None}
     fingerprint = partial(_fingerprint, data, digests)
     folder = state_dir / "data" / data.name
     with exclusive(folder):
@@ -112,7 +115,8 @@ def _inputs(
     return events, items, users
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """sha256 of a file. Raises `TrainingError` if it cannot be read."""
     try:
         with path.open("rb") as stream:
             return file_digest(stream, "sha256").hexdigest()

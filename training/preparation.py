@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -51,6 +51,21 @@ def write_prepared(
         return run.write(events, files["items"], files["users"], fingerprint)
 
 
+def write_items(
+    data: DataConfig, new: Path, items: Path, digest: str, excluded_users: frozenset[str]
+) -> FileAccount:
+    """Cleans an items file that comes by itself, as `write_prepared` does one that comes with events.
+
+    Fills the empty folder `new` with items.parquet and quarantine.csv, as in `training.events`. What a
+    rejected row says of one of the `excluded_users` is not kept.
+
+    Raises:
+        TrainingError: the file cannot be used, or nothing of it is kept.
+    """
+    with duckdb_in(new / "work", data.memory_limit_mb) as connection:
+        return _Run(connection, data, new, {"items": digest}, excluded_users).write_items(items)
+
+
 class _Run:
     """One preparation, into the folder `new`."""
 
@@ -81,15 +96,21 @@ class _Run:
         catalogue = users_kept = None
         if "items" in sources:
             split = cleaning.split_items(self._connection, sources["items"], self._data.items)
-            catalogue, accounts["items"] = self._settle("items", sources["items"], split)
+            catalogue, _, accounts["items"] = self._settle("items", sources["items"], split)
         if "users" in sources:
             split = cleaning.split_users(
                 self._connection, sources["users"], self._data.users, excluded_users=self._excluded_table
             )
-            users_kept, accounts["users"] = self._settle("users", sources["users"], split)
+            users_kept, _, accounts["users"] = self._settle("users", sources["users"], split)
 
         source, columns = sources["events"], self._data.events.columns
-        form = cells.time_format(source, columns.time, self._data.events)
+        form = cells.time_format(
+            source, columns.time, self._data.events.time_format, "data.events.time_format"
+        )
+        if form is None:
+            raise TrainingError(
+                f"{source.file}, {source.header_line}: the time column {columns.time!r} is empty in every row"
+            )
         split = cleaning.split_events(
             self._connection, source, self._data,
             time_format=form,
@@ -97,9 +118,11 @@ class _Run:
             known_items=catalogue if self._data.unknown_items == "drop" else None,
             excluded_users=self._excluded_table,
         )  # fmt: skip
-        kept, accounts["events"] = self._settle("events", source, split)
-        catalogue = _with_items_of(kept, catalogue)
+        kept, exposures, accounts["events"] = self._settle("events", source, split)
+        catalogue = _with_items_of(kept, exposures, catalogue)
         kept.order_by(["user_id", "time", "item_id", "type"]).to_parquet(self._new / "events.parquet")
+        if exposures is not None and accounts["events"].exposures:
+            exposures.order_by(["user_id", "time", "item_id"]).to_parquet(self._new / "exposures.parquet")
         catalogue.order_by("item_id").to_parquet(self._new / "items.parquet")
         if users_kept is not None:
             users_kept.order_by("user_id").to_parquet(self._new / "users.parquet")
@@ -109,7 +132,10 @@ class _Run:
         ).to_pyarrow().to_pylist()[0]  # fmt: skip
         events_kept, items_kept = accounts["events"].rows_kept, catalogue.count().to_pyarrow().as_py()
         # Of one input more is kept on a later day if it has events in the future.
-        kept_now = [fingerprint(self._forgotten_in(source)), events_kept, items_kept, numbers["last_time"]]
+        kept_now = [
+            fingerprint(self._forgotten_in(source)), events_kept, accounts["events"].exposures, items_kept,
+            numbers["last_time"],
+        ]  # fmt: skip
         report = DataReport(
             name=self._data.name, fingerprint=sha256(json.dumps(kept_now).encode()).hexdigest(),
             inputs=fingerprint(()), request=fingerprint(self._excluded),
@@ -120,15 +146,22 @@ class _Run:
         report.save(self._new / "report.json")
         return report
 
+    def write_items(self, items: Path) -> FileAccount:
+        source = self._open("items", items)
+        split = cleaning.split_items(self._connection, source, self._data.items)
+        kept, _, account = self._settle("items", source, split)
+        kept.order_by("item_id").to_parquet(self._new / "items.parquet")
+        self._quarantine.write(self._new / "quarantine.csv")
+        return account
+
     def _open(self, kind: str, path: Path) -> SourceTable:
         table = getattr(self._data, kind)
         folder = self._new / "work" / kind
         folder.mkdir(parents=True)
         source = open_source(self._connection, path, table, folder=folder, private=self._excluded)
         for field, names in table.columns:
-            for name in names.values() if isinstance(names, dict) else (names,):
-                if name is not None:
-                    source.require(name, f"data.{kind}.columns.{field}")
+            for name in _names(names):
+                source.require(name, f"data.{kind}.columns.{field}")
         return source
 
     def _forgotten_in(self, events: SourceTable) -> list[str]:
@@ -138,8 +171,12 @@ class _Run:
 
     def _settle(
         self, kind: str, source: SourceTable, split: cleaning.Split
-    ) -> tuple[ibis.Table, FileAccount]:
+    ) -> tuple[ibis.Table, ibis.Table | None, FileAccount]:
+        """Kept rows, exposures and the account of all; raises `TrainingError` if nothing is kept."""
         kept = self._connection.create_table(f"kept_{kind}", split.kept)
+        exposures = split.exposures
+        if exposures is not None:
+            exposures = self._connection.create_table(f"exposures_of_{kind}", exposures)
         dropped = self._connection.create_table(f"dropped_{kind}", split.dropped)
         counts = (
             dropped.group_by("reason")
@@ -153,18 +190,39 @@ class _Run:
             rows_read=source.rows_read,
             rows_kept=kept.count().to_pyarrow().as_py(),
             rows_dropped={row["reason"]: row["rows"] for row in counts} | source.rejected,
+            exposures=0 if exposures is None else exposures.count().to_pyarrow().as_py(),
         )
-        assert account.rows_read == account.rows_kept + sum(account.rows_dropped.values()), account
+        accounted = account.rows_kept + account.exposures + sum(account.rows_dropped.values())
+        assert account.rows_read == accounted, account
         if account.rows_kept == 0:
             raise TrainingError(_nothing_kept(source, account, counts, self._data))
         self._quarantine.add(source, dropped)
-        return kept, account
+        return kept, exposures, account
 
 
-def _with_items_of(events: ibis.Table, catalogue: ibis.Table | None) -> ibis.Table:
-    """The catalogue and, with their id as title, those items of the events that it lacks."""
-    lone = events.select("item_id").distinct()
-    lone = lone.mutate(title=lone.item_id, categories=ibis.literal([], "array<string>"))
+def _names(columns: str | dict[str, str] | tuple[str, ...] | None) -> Iterable[str]:
+    """The columns that one key of a table of columns names."""
+    if columns is None:
+        return ()
+    if isinstance(columns, dict):
+        return columns.values()
+    return (columns,) if isinstance(columns, str) else columns
+
+
+def _with_items_of(
+    events: ibis.Table, exposures: ibis.Table | None, catalogue: ibis.Table | None
+) -> ibis.Table:
+    """The catalogue and, with their id as title, those items of events and exposures that it lacks."""
+    lone = events.select("item_id")
+    if exposures is not None:
+        lone = lone.union(exposures.select("item_id"))
+    lone = lone.distinct()
+    lone = lone.mutate(
+        title=lone.item_id,
+        categories=ibis.literal([], "array<string>"),
+        text=lone.item_id,
+        published=ibis.null("int64"),
+    )
     if catalogue is None:
         return lone
     lone = lone.anti_join(catalogue, "item_id")

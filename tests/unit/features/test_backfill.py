@@ -63,6 +63,18 @@ async def test_events_recorded_since_stay(store: LmdbStore, data: Path) -> None:
     assert record.keys.tolist() == [item_key("x"), item_key("y"), item_key("new")]
 
 
+async def test_what_was_only_shown_is_no_event(store: LmdbStore, data: Path) -> None:
+    shown = {"user_id": ["u"], "item_id": ["z"], "time": [30], "surface": ["home"]}
+    pq.write_table(pa.table(shown), data / "exposures.parquet")
+    events = pq.read_table(data / "events.parquet")
+    surfaces = pa.array(["home", None, "home"], pa.string())
+    pq.write_table(events.append_column("surface", surfaces), data / "events.parquet")
+    loaded = await backfill(store, data)
+    [record] = await store.read(["u"])
+    assert loaded.recorded == 3
+    assert record.keys.tolist() == [item_key("x"), item_key("y")]
+
+
 async def test_forgotten_users_stay_forgotten(store: LmdbStore, data: Path) -> None:
     await store.forget("u")
     loaded = await backfill(store, data)

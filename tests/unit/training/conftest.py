@@ -42,6 +42,7 @@ def make_prepared(tmp_path: Path) -> MakePrepared:
             "time": pa.array(times, pa.int64()),
             "type": pa.array([8] * len(rows), pa.uint8()),
             "weight": pa.array([1.0] * len(rows), pa.float32()),
+            "surface": pa.nulls(len(rows), pa.string()),
         }
         pq.write_table(pa.table(events), folder / "events.parquet")
         if items is None:
@@ -50,6 +51,8 @@ def make_prepared(tmp_path: Path) -> MakePrepared:
             "item_id": pa.array(sorted(items), pa.string()),
             "title": pa.array([f"Title of {item}" for item in sorted(items)], pa.string()),
             "categories": pa.array([list(items[item]) for item in sorted(items)], pa.list_(pa.string())),
+            "text": pa.array([f"Title of {item}" for item in sorted(items)], pa.string()),
+            "published": pa.nulls(len(items), pa.int64()),
         }
         pq.write_table(pa.table(table), folder / "items.parquet")
         (folder / "report.json").write_text(json.dumps({"fingerprint": "f" * 64}), encoding="utf-8")

@@ -75,6 +75,12 @@ def test_a_day_is_a_toml_date_and_starts_in_utc(tmp_path: Path) -> None:
             ["data.min_events_per_user", "greater than or equal to 1"],
         ),
         ('[data]\nname = "a"\n[data.events.types]\nx = "BUY"\n', ["data.events.types", "'BUY'", "PURCHASE"]),
+        ('[data]\nname = "a"\n[data.events]\nexposures = ["seen"]\n', ["data.events", "columns.type"]),
+        (
+            '[data]\nname = "a"\n[data.events]\n'
+            'columns.type = "t"\ntypes.seen = "VIEW"\nexposures = ["seen"]\n',
+            ["data.events", "'seen'", "both in exposures and in types"],
+        ),
         ('[data]\nname = "a"\n[data.events]\nencoding = "klingon"\n', ["data.events.encoding", "klingon"]),
         ('[data]\nname = "a"\n[data.events]\ndelimiter = "::"\n', ["data.events.delimiter", "1 character"]),
         (

@@ -4,25 +4,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from training import dataset
-from training.dataset import cut_windows, open_prepared, training_windows
+from tests.unit.training.preparing import NOON, config, log, run
+from training import dataset, user_log
+from training.dataset import open_prepared
 from training.errors import TrainingError
-from training.splits import LeaveOneOut
 
 
 def test_histories_are_whole_wherever_the_record_batches_end(make_prepared, monkeypatch):
-    log = {f"u{u}": [(f"i{i}", 10 * i) for i in range(u, u + n)] for u, n in enumerate((1, 7, 2, 9, 4))}
-    prepared = make_prepared(log)
+    by_user = {f"u{u}": [(f"i{i}", 10 * i) for i in range(u, u + n)] for u, n in enumerate((1, 7, 2, 9, 4))}
+    prepared = make_prepared(by_user)
     for rows in (1, 2, 3, 5, 100):
-        monkeypatch.setattr(dataset, "_ROWS_PER_READ", rows)
+        monkeypatch.setattr(user_log, "_ROWS_PER_READ", rows)
         got = {
             h.user_id: [(prepared.items[i - 1].item_id, t) for i, t in zip(h.items, h.times, strict=True)]
             for h in prepared.histories()
         }
-        assert got == log
+        assert got == by_user
 
 
 def test_events_of_one_second_are_not_in_the_order_of_their_ids_but_always_in_the_same(make_prepared):
@@ -35,34 +33,6 @@ def test_events_of_one_second_are_not_in_the_order_of_their_ids_but_always_in_th
     assert [h.items.tolist() for h in prepared.histories()] == [first.items.tolist(), second.items.tolist()]
 
 
-@given(length=st.integers(2, 60), width=st.integers(2, 20))
-def test_every_event_but_the_first_is_a_target_once_with_what_came_before_it(length, width):
-    items = np.arange(1, length + 1, dtype=np.int32)
-    targets = []
-    for window in cut_windows(items, width):
-        real = window[window > 0]
-        assert window.tolist() == [0] * (width - len(real)) + list(range(real[0], real[-1] + 1))
-        targets += real[1:].tolist()
-    assert sorted(targets) == list(range(2, length + 1))
-
-
-def test_windows_of_a_seed_come_in_the_same_order_and_of_another_seed_in_another(cycles):
-    def epoch(seed):
-        return np.concatenate([b.numpy() for b in training_windows(cycles, LeaveOneOut(), 8, 16, seed)])
-
-    assert (epoch(1) == epoch(1)).all()
-    assert epoch(1).shape[1] == 9
-    assert not np.array_equal(epoch(1), epoch(2))
-
-
-def test_training_windows_hold_nothing_that_is_held_out(cycles):
-    held_out = {h.user_id: h.items[-2:].tolist() for h in cycles.histories()}
-    expected = sum(len(h) - 3 for h in cycles.histories())
-    windows = np.concatenate([b.numpy() for b in training_windows(cycles, LeaveOneOut(), 30, 16, 1)])
-    assert (windows[:, :-1] > 0).sum() == expected
-    assert len(windows) == len(held_out)
-
-
 def test_a_folder_without_prepared_data_is_said_in_a_sentence(tmp_path: Path):
     with pytest.raises(TrainingError, match="no prepared data here"):
         open_prepared(tmp_path)
@@ -72,3 +42,36 @@ def test_an_event_on_an_item_that_is_not_in_the_catalogue_is_named(make_prepared
     prepared = make_prepared({"u": [("a", 1), ("b", 2)]}, {"a": []})
     with pytest.raises(TrainingError, match="'b'"):
         list(prepared.histories())
+
+
+def test_items_have_the_times_they_were_published_where_the_file_says(tmp_path: Path):
+    settings = config(items={"columns": {"published": "since"}})
+    events = log(f"a,1,{NOON}", f"b,2,{NOON + 9}", f"a,2,{NOON + 5}", f"c,2,{NOON + 7}")
+    done = run(tmp_path, events, settings, items="item_id,title,since\n1,,2020-01-01\n2,,\n3,,\n")
+    assert open_prepared(done.folder).published.tolist() == [1_577_836_800, 0, 0]
+
+
+def test_items_have_the_texts_that_a_language_model_reads(tmp_path: Path):
+    settings = config(items={"columns": {"text": ["plot"]}})
+    done = run(tmp_path, log(f"a,1,{NOON}"), settings, items="item_id,title,plot\n2,B,End\n1,A,\n")
+    assert open_prepared(done.folder).item_texts == ("A", "B. End")
+
+
+def test_items_have_vectors_by_name_and_zeros_where_they_have_none(tmp_path: Path, monkeypatch):
+    header = "item_id,title,embedding:sound,embedding:image,embedding:none\n"
+    items = header + "1,A,,1 2,\n2,B,,,\n3,C,5,3 4,\n4,D,,5 6,\n"
+    prepared = open_prepared(run(tmp_path, log(f"a,1,{NOON}"), items=items).folder)
+    for rows in (1, 2, 100):
+        monkeypatch.setattr(dataset, "_VECTORS_PER_READ", rows)
+        vectors = open_prepared(prepared.folder).item_vectors
+        assert list(vectors) == ["image", "sound"]
+        assert vectors["image"].tolist() == [[1, 2], [0, 0], [3, 4], [5, 6]]
+        assert vectors["sound"].tolist() == [[0], [0], [5], [0]]
+        assert vectors["image"].dtype == np.float32
+
+
+def test_what_is_known_of_items_is_read_once(make_prepared):
+    prepared = make_prepared({"u": [("a", 1), ("b", 2)]})
+    assert prepared.published is prepared.published
+    assert prepared.item_texts is prepared.item_texts
+    assert prepared.item_vectors is prepared.item_vectors == {}

@@ -32,6 +32,7 @@ def test_the_columns_have_the_promised_types(tmp_path: Path) -> None:
         "time": pa.int64(),
         "type": pa.uint8(),
         "weight": pa.float32(),
+        "surface": pa.string(),
     }
 
 
@@ -119,3 +120,15 @@ def test_types_and_weights_come_from_their_columns_or_the_defaults(tmp_path: Pat
 def test_a_file_without_header_takes_its_column_names_from_the_configuration(tmp_path: Path) -> None:
     settings = config(events={"column_names": ["item_id", "user_id", "time"], "delimiter": ";"})
     assert rows(run(tmp_path, f"x;a;{NOON}\n", settings))[0]["user_id"] == "a"
+
+
+def test_where_an_event_happened_is_kept_as_the_text_it_is(tmp_path: Path) -> None:
+    settings = config(events={"columns": {"surface": "where"}})
+    decomposed = unicodedata.normalize("NFD", "Caf\u00e9")
+    text = log(
+        f"a,x,{NOON}, {decomposed} ",
+        f"a,y,{NOON}, ",
+        f"a,y,{NOON},too late",
+        header="user_id,item_id,time,where",
+    )
+    assert [row["surface"] for row in rows(run(tmp_path, text, settings))] == ["Caf\u00e9", None]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from tests.unit.training.preparing import NOON, config, log, quarantine, rows, run
+from tests.unit.training.preparing import NOON, config, fault, log, quarantine, rows, run
 from training.config import Config
 
 
@@ -59,22 +60,39 @@ def test_further_columns_of_any_type_are_carried_along(tmp_path: Path) -> None:
 
 
 def test_a_further_column_whose_name_is_taken_is_renamed(tmp_path: Path) -> None:
-    done = run(tmp_path, log(f"a,1,{NOON}"), items="item_id,title,Categories\n1,A,x\n")
+    done = run(tmp_path, log(f"a,1,{NOON}"), items="item_id,title,Categories,Text\n1,A,x,y\n")
     assert rows(done, "items") == [
-        {"item_id": "1", "title": "A", "categories": [], "Categories_in_file": "x"}
+        {
+            "item_id": "1",
+            "title": "A",
+            "categories": [],
+            "text": "A",
+            "published": None,
+            "Categories_in_file": "x",
+            "Text_in_file": "y",
+        }
     ]
 
 
 def test_items_that_only_events_name_are_kept_if_the_configuration_says_so(tmp_path: Path) -> None:
     events, items = log(f"a,1,{NOON}", f"a,9,{NOON}"), "item_id,title,price\n1,A,2\n"
     done = run(tmp_path, events, config(unknown_items="keep"), items=items)
-    assert rows(done, "items")[1] == {"item_id": "9", "title": "9", "categories": [], "price": None}
+    assert rows(done, "items")[1] == {
+        "item_id": "9",
+        "title": "9",
+        "categories": [],
+        "text": "9",
+        "published": None,
+        "price": None,
+    }
     assert done.report.events == 2
 
 
 def test_without_an_items_file_every_item_of_the_events_is_one(tmp_path: Path) -> None:
     done = run(tmp_path, log(f"a,1,{NOON}", f"b,1,{NOON}"))
-    assert rows(done, "items") == [{"item_id": "1", "title": "1", "categories": []}]
+    assert rows(done, "items") == [
+        {"item_id": "1", "title": "1", "categories": [], "text": "1", "published": None}
+    ]
     assert not (done.folder / "users.parquet").exists()
 
 
@@ -92,3 +110,51 @@ def test_the_first_of_two_rows_of_an_item_or_a_user_is_kept(tmp_path: Path) -> N
         (3, "duplicate user"),
         (4, "item id is missing"),
     ]
+
+
+def test_a_language_model_reads_title_categories_and_the_columns_named(tmp_path: Path) -> None:
+    columns = {"categories": "tags", "year": "year", "text": ["plot", "cast"]}
+    items = (
+        "item_id,title,year,tags,plot,cast\n"
+        "1,Heat,1995,drama|crime, A heist ,Al Pacino\n2,Nell,,,,Jodie Foster\n3,,,,,\n"
+    )
+    done = run(tmp_path, log(f"a,1,{NOON}"), config(items={"columns": columns}), items=items)
+    assert [row["text"] for row in rows(done, "items")] == [
+        "Heat (1995). crime, drama. A heist. Al Pacino",
+        "Nell. Jodie Foster",
+        "3",
+    ]
+    assert "plot" not in rows(done, "items")[0]
+
+
+@pytest.mark.parametrize(
+    "cells", [("2023-11-14T22:13:20Z", "soon"), (str(NOON), "1995"), (f"{NOON}000", "0"), (str(NOON), "")]
+)
+def test_items_know_when_they_were_published_if_that_is_a_time(
+    tmp_path: Path, cells: tuple[str, str]
+) -> None:
+    items = f"item_id,title,since\n1,A,{cells[0]}\n2,B,{cells[0]}\n3,C,{cells[1]}\n"
+    settings = config(items={"columns": {"published": "since"}})
+    done = run(tmp_path, log(f"a,1,{NOON}"), settings, items=items)
+    assert [row["published"] for row in rows(done, "items")] == [NOON, NOON, None]
+    assert pq.read_schema(done.folder / "items.parquet").field("published").type == pa.int64()
+
+
+def test_a_column_of_publication_times_may_be_empty(tmp_path: Path) -> None:
+    settings = config(items={"columns": {"published": "since"}})
+    done = run(tmp_path, log(f"a,1,{NOON}"), settings, items="item_id,title,since\n1,A, \n")
+    assert rows(done, "items")[0]["published"] is None
+
+
+def test_a_column_of_publication_times_that_holds_none_is_bad_input(tmp_path: Path) -> None:
+    settings = config(items={"columns": {"published": "since"}, "time_format": "iso8601"})
+    items = "item_id,title,since\n1,A,\n2,B,spring\n"
+    message = fault(tmp_path, log(f"a,1,{NOON}"), settings, items=items)
+    for word in ["items.csv, line 3", "'spring'", "'since'", "ISO 8601", "data.items.time_format"]:
+        assert word in message
+
+
+def test_a_column_that_the_configuration_names_for_items_must_be_there(tmp_path: Path) -> None:
+    settings = config(items={"columns": {"text": ["title", "plot"]}})
+    message = fault(tmp_path, log(f"a,1,{NOON}"), settings, items="item_id,title\n1,A\n")
+    assert "there is no column 'plot', which data.items.columns.text names" in message
