@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.dataset import History
+from training.splits import Case
 
 MAX_ITEMS = 8_000
 """Largest catalogue for the models that keep matrices of items × items. Fitting them takes 37 bytes for each
@@ -31,6 +32,8 @@ class Counts:
     users: int
     item_users: NDArray[np.int64]
     """`[N]`, users with each item."""
+    first_times: NDArray[np.int64]
+    """`[N]`, unix seconds of each item's first event, 0 if it has none."""
     together: NDArray[np.float32] | None
     """`[N, N]`, users with both items; None above `MAX_ITEMS`, or if not wanted."""
 
@@ -38,14 +41,17 @@ class Counts:
 def count(histories: Iterable[History], item_count: int, *, pairs: bool = True) -> Counts:
     """Counts each user once per item, however often they had it. Without `pairs`, `together` is None."""
     users, item_users = 0, np.zeros(item_count, np.int64)
+    never = np.iinfo(np.int64).max
+    first_times = np.full(item_count, never)
     together = np.zeros((item_count, item_count), np.float32) if pairs and item_count <= MAX_ITEMS else None
     for history in histories:
         had = np.unique(history.items) - 1
         users += 1
         item_users[had] += 1
+        np.minimum.at(first_times, history.items - 1, history.times)
         if together is not None:
             together[np.ix_(had, had)] += 1
-    return Counts(users, item_users, together)
+    return Counts(users, item_users, np.where(first_times == never, 0, first_times), together)
 
 
 class Popularity:
@@ -56,9 +62,9 @@ class Popularity:
     def __init__(self, counts: Counts) -> None:
         self._scores = counts.item_users.astype(np.float32)
 
-    def scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
+    def scores(self, cases: Sequence[Case]) -> NDArray[np.float32]:
         """float32 `[B, N]`."""
-        return np.tile(self._scores, (len(histories), 1))
+        return np.tile(self._scores, (len(cases), 1))
 
 
 class _ItemToItem:
@@ -68,12 +74,12 @@ class _ItemToItem:
         """`weights` is float32 `[N, N]`; an item of a history counts half after `half_life` more events."""
         self._weights, self._half_life = weights, half_life
 
-    def scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
+    def scores(self, cases: Sequence[Case]) -> NDArray[np.float32]:
         """float32 `[B, N]`."""
-        had = np.zeros((len(histories), len(self._weights)), np.float32)
-        for row, history in zip(had, histories, strict=True):
-            age = np.arange(len(history) - 1, -1, -1)
-            row[history.items - 1] = 0.5 ** (age / self._half_life)
+        had = np.zeros((len(cases), len(self._weights)), np.float32)
+        for row, case in zip(had, cases, strict=True):
+            age = np.arange(len(case.known) - 1, -1, -1)
+            row[case.known.items - 1] = 0.5 ** (age / self._half_life)
         return had @ self._weights
 
 

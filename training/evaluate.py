@@ -14,34 +14,43 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.dataset import History, Prepared
+from features.schema import stable_hash
+from training.dataset import Prepared
 from training.errors import TrainingError
-from training.metrics import coverage, hit_matrix, novelty, ranking_metrics
+from training.exposure import Exposure, popularity_deciles
+from training.judged import Judged, joined
+from training.metrics import hit_matrix, ranking_metrics, target_ranks
 from training.splits import Case, Split, Stage
 
 _SCORES_PER_BATCH = 2**22
 """Users × items scored at once (float32: 16 MB)."""
+_TOP = 10
+"""Items of each list that are kept."""
 
 
 class Ranker(Protocol):
-    """Anything that scores the whole catalogue for a user."""
+    """Anything that scores the whole catalogue for a request."""
 
     @property
     def name(self) -> str:
         """How the report calls it."""
 
-    def scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
-        """float32 `[B, N]`, higher is better, all finite; column i is item i of the catalogue."""
+    def scores(self, cases: Sequence[Case]) -> NDArray[np.float32]:
+        """float32 `[B, N]`, higher is better, all finite; column i is item i of the catalogue.
+
+        What a case says of its targets is not to be used.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The figures of one ranker under one protocol: means over the users judged."""
+    """The figures of one ranker under one protocol."""
 
     ranker: str
     users: int
     metrics: dict[str, float]
-    """`hr@10`, `ndcg@10`, …, `coverage@10`, `novelty@10`."""
+    """Means over the users judged, `hr@10`, `ndcg@10`, …, and figures of all their lists, `coverage@10`,
+    `novelty@10`, `popularity@10`, `gini@10`, `intra_list_distance@10` (`training.exposure`)."""
 
 
 def evaluate(
@@ -53,48 +62,68 @@ def evaluate(
     cutoffs: Sequence[int],
     item_users: NDArray[np.int64],
     users: int,
-) -> Evaluation:
-    """Ranks for every user who can be judged.
+    vectors: NDArray[np.float32] | None = None,
+    type_weights: Sequence[float] | None = None,
+) -> tuple[Evaluation, Judged]:
+    """Ranks for every user who can be judged: the figures of all together, and those of each.
 
     Args:
         cutoffs: the k of each metric, none above the catalogue's size.
-        item_users: int `[N]`, training users with each item; for novelty.
+        item_users: int `[N]`, training users with each item; for novelty and popularity.
         users: training users; for novelty.
+        vectors: float32 `[N, D]`, for the distance of the items on a page; None leaves that figure out.
+        type_weights: by number of `EventType`: what a user counts in the means of `hr@10` and the like, by
+            the type of their target; None: all the same.
 
     Raises:
         TrainingError: no user can be judged under this protocol.
     """
-    longest, item_count = max(cutoffs), len(prepared.items)
-    sums: dict[str, float] = {}
-    judged = 0
-    shown = {k: np.zeros(item_count, np.int64) for k in cutoffs}
+    item_count = len(prepared.items)
+    slots = max(*cutoffs, min(_TOP, item_count))
+    deciles = popularity_deciles(item_users)
+    exposures = {k: Exposure(item_count, vectors) for k in cutoffs}
+    parts = []
+    weights: list[float] = []
     for cases in _batched(prepared, split, stage):
-        ranked = rank(ranker, [case.known for case in cases], longest)
-        hits = hit_matrix(ranked + 1, [case.targets for case in cases])
-        counts = np.array([len(case.targets) for case in cases])
-        for name, values in ranking_metrics(hits, counts, cutoffs).items():
-            sums[name] = sums.get(name, 0.0) + float(values.sum())
-        for k in cutoffs:
-            shown[k] += np.bincount(ranked[:, :k].ravel(), minlength=item_count)
-        judged += len(cases)
-    if not judged:
+        ranked = rank(ranker, cases, slots)
+        targets = [case.targets for case in cases]
+        counts = np.array([len(some) for some in targets], np.int32)
+        ranks = target_ranks(ranked + 1, targets)
+        parts.append(
+            Judged(
+                ranker=ranker.name,
+                data=prepared.fingerprint,
+                protocol=f"{split!r} {stage}",
+                users=np.array([stable_hash(case.known.user_id) for case in cases], np.int64),
+                lengths=np.array([len(case.known) for case in cases], np.int32),
+                top=(ranked[:, :_TOP] + 1).astype(np.int32),
+                target_counts=counts,
+                target_ranks=np.where(ranks <= max(cutoffs), ranks, 0).astype(np.int32),
+                target_deciles=deciles[np.concatenate(targets) - 1],
+                values=ranking_metrics(hit_matrix(ranks, counts, slots), counts, cutoffs),
+            )
+        )
+        weights += [type_weights[case.type] if type_weights else 1.0 for case in cases]
+        for k, exposure in exposures.items():
+            exposure.add(ranked[:, :k])
+    if not parts:
         raise TrainingError(f"{split.name}: no user has enough events to be judged by")
-    metrics = {name: total / judged for name, total in sums.items()}
-    for k in cutoffs:
-        metrics[f"coverage@{k}"] = coverage(shown[k], item_count)
-        metrics[f"novelty@{k}"] = novelty(shown[k], item_users, users)
-    return Evaluation(ranker.name, judged, metrics)
+    judged = joined(parts)
+    metrics = {name: float(np.average(values, weights=weights)) for name, values in judged.values.items()}
+    for k, exposure in exposures.items():
+        metrics |= {f"{name}@{k}": value for name, value in exposure.figures(item_users, users).items()}
+    return Evaluation(ranker.name, len(judged.users), metrics), judged
 
 
-def rank(ranker: Ranker, histories: Sequence[History], k: int) -> NDArray[np.int64]:
-    """The best k catalogue positions (from 0) of each history, int64 `[B, k]`; ties go to the lower position.
+def rank(ranker: Ranker, cases: Sequence[Case], k: int) -> NDArray[np.int64]:
+    """The best k catalogue positions (from 0) of each case, int64 `[B, k]`; ties go to the lower position.
 
-    Items of the history are masked. Where fewer than k others exist, masked ones fill the list; they are no
-    targets.
+    Items of the known history are masked. Where fewer than k others exist, masked ones fill the list; they
+    are no targets.
     """
-    scores = np.array(ranker.scores(histories), np.float32)
-    for row, history in zip(scores, histories, strict=True):
-        row[history.items - 1] = -np.inf
+    scores = np.array(ranker.scores(cases), np.float32)
+    for row, case in zip(scores, cases, strict=True):
+        row[case.known.taken - 1] = -np.inf
     return np.stack([_best(row, k) for row in scores])
 
 

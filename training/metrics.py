@@ -13,13 +13,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def hit_matrix(ranked: NDArray[np.int64], targets: Sequence[NDArray[np.int32]]) -> NDArray[np.bool_]:
-    """Which slots of the ranked items, int `[B, k]`, hold a target of their user: bool `[B, k]`."""
-    return np.stack([np.isin(row, wanted) for row, wanted in zip(ranked, targets, strict=True)])
+def target_ranks(ranked: NDArray[np.integer], targets: Sequence[NDArray[np.integer]]) -> NDArray[np.int32]:
+    """The slot of each target in its user's list, from 1; 0 if the list lacks it.
+
+    Args:
+        ranked: int `[B, k]`, items, best first, none twice in a list.
+        targets: B arrays of items.
+
+    Returns:
+        int32 `[M]`, the targets of the first user first.
+    """
+    ranks = [np.zeros(0, np.int32)]
+    for row, wanted in zip(ranked, targets, strict=True):
+        slots = row == wanted[:, None]  # (n, k)
+        ranks.append(np.where(slots.any(axis=1), slots.argmax(axis=1) + 1, 0).astype(np.int32))
+    return np.concatenate(ranks)
+
+
+def hit_matrix(
+    ranks: NDArray[np.integer], target_counts: NDArray[np.integer], slots: int
+) -> NDArray[np.bool_]:
+    """Which of the best `slots` slots of each list hold a target of its user: bool `[B, slots]`.
+
+    Args:
+        ranks: int `[M]`, as `target_ranks` gives them; those beyond `slots` count as absent.
+        target_counts: int `[B]`, targets of each user; their sum is M.
+        slots: of each list.
+    """
+    hits = np.zeros((len(target_counts), slots), np.bool_)
+    users = np.repeat(np.arange(len(target_counts)), target_counts)
+    found = (ranks > 0) & (ranks <= slots)
+    hits[users[found], ranks[found] - 1] = True
+    return hits
 
 
 def ranking_metrics(
-    hits: NDArray[np.bool_], target_counts: NDArray[np.int64], cutoffs: Sequence[int]
+    hits: NDArray[np.bool_], target_counts: NDArray[np.integer], cutoffs: Sequence[int]
 ) -> dict[str, NDArray[np.float64]]:
     """Every metric at every cut-off for each user: `hr@10` → float64 `[B]`, each within 0 and 1.
 
@@ -46,24 +75,3 @@ def ranking_metrics(
         values[f"ndcg@{k}"] = gain / ideal[np.minimum(target_counts, k) - 1]
         values[f"mrr@{k}"] = np.where(first < k, 1.0 / (first + 1.0), 0.0)
     return values
-
-
-def coverage(shown: NDArray[np.int64], item_count: int) -> float:
-    """Share of the catalogue that some list shows; `shown` is how often each item was, int `[item_count]`."""
-    return float(np.count_nonzero(shown)) / item_count
-
-
-def novelty(shown: NDArray[np.int64], user_counts: NDArray[np.int64], users: int) -> float:
-    """Mean self-information of the items shown, in bits: −log2 of the share of the training users who had the
-    item.
-
-    Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender systems", PNAS 2010. An item
-    nobody had counts as had by one user, so that the value stays finite.
-
-    Args:
-        shown: int `[N]`, how often each item was shown.
-        user_counts: int `[N]`, training users with each item.
-        users: training users.
-    """
-    information = -np.log2(np.maximum(user_counts, 1) / users)
-    return float(np.average(information, weights=shown)) if shown.any() else 0.0

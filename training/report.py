@@ -1,12 +1,11 @@
-"""What a training run shows for itself: metrics.json, report.md and the curves as PNG."""
+"""What a training run shows for itself: metrics.json, report.md and the plots as PNG."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -14,69 +13,53 @@ from rich.table import Table
 
 from training.config import Config
 from training.dataset import Prepared
-from training.evaluate import Evaluation
-from training.runs import Result
-
-_SHOWN = ("hr", "ndcg", "mrr", "recall", "precision", "coverage", "novelty")
-
-
-@dataclass(frozen=True, slots=True)
-class ProtocolReport:
-    """Everything measured under one protocol."""
-
-    protocol: str
-    meaning: str
-    """What trains and what is predicted, in a sentence."""
-    baselines: Sequence[Evaluation]
-    results: Sequence[Result]
-    """One per seed; none if no model was trained for this protocol."""
-
-    @property
-    def users(self) -> int:
-        """Users judged."""
-        return self.baselines[0].users
-
-    def mean(self, metric: str) -> float:
-        """Mean of a test metric over the seeds."""
-        return fmean(result.test.metrics[metric] for result in self.results)
-
-    def deviation(self, metric: str) -> float | None:
-        """Sample standard deviation over the seeds; None for a single one."""
-        values = [result.test.metrics[metric] for result in self.results]
-        return stdev(values) if len(values) > 1 else None
+from training.plots import plot_curves
+from training.protocol_report import ProtocolReport
+from training.report_tables import protocol_tables, with_deviation
+from training.sections import Section
 
 
 def write_report(
-    folder: Path, config: Config, prepared: Prepared, protocols: Sequence[ProtocolReport]
+    folder: Path,
+    config: Config,
+    prepared: Prepared,
+    protocols: Sequence[ProtocolReport],
+    sections: Sequence[Section] = (),
 ) -> None:
-    """Writes metrics.json, loss.png and validation_ndcg.png, then report.md, replacing older ones.
+    """Writes metrics.json, loss.png, validation_ndcg.png and the plots of the sections, then report.md,
+    replacing older ones.
 
     Does nothing if the texts are there as they would be: Matplotlib alone takes longer than all else here.
     """
-    metrics = json.dumps(_metrics(prepared, protocols), indent=1) + "\n"
-    report = "\n".join(_markdown(config, prepared, protocols)) + "\n"
+    metrics = json.dumps(_metrics(prepared, protocols, sections), indent=1) + "\n"
+    report = "\n".join(_markdown(config, prepared, protocols, sections)) + "\n"
     if _holds(folder / "metrics.json", metrics) and _holds(folder / "report.md", report):
         return
-    (folder / "report.md").unlink(missing_ok=True)  # it stands for all four
+    (folder / "report.md").unlink(missing_ok=True)  # it stands for all of them
     _replace(folder / "metrics.json", metrics)
-    _draw(folder, [result for protocol in protocols for result in protocol.results])
+    if results := [result for protocol in protocols for result in protocol.results]:
+        plot_curves(folder, results)
+    for section in sections:
+        for name, draw in section.plots.items():
+            draw(folder / name)
     _replace(folder / "report.md", report)
 
 
-def print_summary(console: Console, folder: Path, protocols: Sequence[ProtocolReport], cutoff: int) -> None:
+def print_summary(console: Console, folder: Path, protocols: Sequence[ProtocolReport]) -> None:
     """The main figures as a table, and where the report is."""
     for protocol in protocols:
+        k = protocol.cutoff
         table = Table(title=f"Test, {protocol.protocol} ({protocol.users:,} users)", title_justify="left")
-        for column in ("", f"HR@{cutoff}", f"NDCG@{cutoff}", f"coverage@{cutoff}"):
+        for column in ("", f"HR@{k}", f"NDCG@{k}", f"coverage@{k}"):
             table.add_column(column, justify="left" if not column else "right")
-        names = [f"{metric}@{cutoff}" for metric in ("hr", "ndcg", "coverage")]
+        names = [f"{metric}@{k}" for metric in ("hr", "ndcg", "coverage")]
         for evaluation in protocol.baselines:
             table.add_row(evaluation.ranker, *(f"{evaluation.metrics[name]:.4f}" for name in names))
         for result in protocol.results:
             row = (f"{result.test.metrics[name]:.4f}" for name in names)
-            table.add_row(f"transformer, seed {result.seed}", *row)
+            table.add_row(f"{result.test.ranker}, seed {result.seed}", *row)
         if len(protocol.results) > 1:
-            row = (_with_deviation(protocol, name) for name in names)
+            row = (with_deviation(protocol, name) for name in names)
             table.add_row(f"mean ± sd, {len(protocol.results)} seeds", *row, style="bold")
         console.print(table)
         if not protocol.results:
@@ -84,37 +67,47 @@ def print_summary(console: Console, folder: Path, protocols: Sequence[ProtocolRe
     console.print(f"report: {folder / 'report.md'}", soft_wrap=True, highlight=False)
 
 
-def _metrics(prepared: Prepared, protocols: Sequence[ProtocolReport]) -> dict[str, Any]:
+def _metrics(
+    prepared: Prepared, protocols: Sequence[ProtocolReport], sections: Sequence[Section]
+) -> dict[str, Any]:
     return {
         "data_fingerprint": prepared.fingerprint,
-        "protocols": {
-            protocol.protocol: {
-                "users": protocol.users,
-                "baselines": {evaluation.ranker: evaluation.metrics for evaluation in protocol.baselines},
-                "transformer": {
-                    "seeds": {
-                        str(result.seed): {
-                            "test": result.test.metrics,
-                            "validation": result.validation.metrics,
-                            "best_epoch": result.best_epoch,
-                            "epochs": len(result.curve),
-                            "seconds": round(result.seconds, 1),
-                            "cpu_seconds": round(result.cpu_seconds, 1),
-                        }
-                        for result in protocol.results
-                    },
-                    "mean": {name: protocol.mean(name) for name in protocol.results[0].test.metrics},
-                    "sd": {name: protocol.deviation(name) for name in protocol.results[0].test.metrics},
-                }
-                if protocol.results
-                else None,
-            }
-            for protocol in protocols
-        },
+        "protocols": {protocol.protocol: _protocol_metrics(protocol) for protocol in protocols},
+        "sections": {section.key: dict(section.figures) for section in sections},
     }
 
 
-def _markdown(config: Config, prepared: Prepared, protocols: Sequence[ProtocolReport]) -> Iterator[str]:
+def _protocol_metrics(protocol: ProtocolReport) -> dict[str, Any]:
+    return {
+        "users": protocol.users,
+        "baselines": {evaluation.ranker: evaluation.metrics for evaluation in protocol.baselines},
+        "transformer": {
+            "seeds": {
+                str(result.seed): {
+                    "test": result.test.metrics,
+                    "validation": result.validation.metrics,
+                    "best_epoch": result.best_epoch,
+                    "epochs": len(result.curve),
+                    "seconds": round(result.seconds, 1),
+                    "cpu_seconds": round(result.cpu_seconds, 1),
+                }
+                for result in protocol.results
+            },
+            "mean": {name: protocol.mean(name) for name in protocol.results[0].test.metrics},
+            "sd": {name: protocol.deviation(name) for name in protocol.results[0].test.metrics},
+        }
+        if protocol.results
+        else None,
+        "slices": {ranker: [asdict(one) for one in found] for ranker, found in protocol.slices.items()},
+        "significance": [
+            {"baseline": against.baseline, **asdict(against.difference)} for against in protocol.significance
+        ],
+    }
+
+
+def _markdown(
+    config: Config, prepared: Prepared, protocols: Sequence[ProtocolReport], sections: Sequence[Section]
+) -> Iterator[str]:
     model, training = config.model, config.training
     yield f"# {config.data.name}: evaluation"
     yield ""
@@ -128,8 +121,13 @@ def _markdown(config: Config, prepared: Prepared, protocols: Sequence[ProtocolRe
     yield (
         "Every item of the catalogue is ranked for each user; items that the user had before are masked. "
         "The weights are those of the epoch with the best validation NDCG@10; the test part has no say in "
-        "that. Model and baselines go through the same code. Novelty is the mean self-information "
-        "of the items shown, in bits."
+        "that. Model and baselines go through the same code."
+    )
+    yield ""
+    yield (
+        "Of the items shown: novelty is their mean self-information, in bits; distance is one minus the mean "
+        "cosine between the categories of two items of a list; popularity is the mean percentile of their "
+        "popularity (0.5 for items drawn by lot); Gini is how unequally the catalogue is shown (0: equally)."
     )
     for protocol in protocols:
         yield ""
@@ -137,75 +135,20 @@ def _markdown(config: Config, prepared: Prepared, protocols: Sequence[ProtocolRe
         yield ""
         yield f"{protocol.meaning} {protocol.users:,} users are judged."
         yield ""
-        yield from _tables(protocol)
-        if not protocol.results:
+        yield from protocol_tables(protocol)
+    for section in sections:
+        yield ""
+        yield f"## {section.title}"
+        yield ""
+        yield from section.lines
+        if section.plots:
             yield ""
-            yield "No transformer was trained for this protocol: `--time-split` does."
+            yield " ".join(f"![{section.title}]({name})" for name in section.plots)
     if any(protocol.results for protocol in protocols):
         yield ""
         yield "## Curves"
         yield ""
         yield "![Training loss](loss.png) ![Validation NDCG@10](validation_ndcg.png)"
-
-
-def _tables(protocol: ProtocolReport) -> Iterator[str]:
-    cutoffs = sorted({int(name.split("@")[1]) for name in protocol.baselines[0].metrics})
-    for k in cutoffs:
-        yield f"| @{k} | " + " | ".join(_SHOWN) + " |"
-        yield "|---|" + "---:|" * len(_SHOWN)
-        for evaluation in protocol.baselines:
-            yield _row(evaluation.ranker, [f"{evaluation.metrics[f'{m}@{k}']:.4f}" for m in _SHOWN])
-        if protocol.results:
-            seeds = ", ".join(str(result.seed) for result in protocol.results)
-            label = f"transformer (seed {seeds})" if len(protocol.results) == 1 else "transformer, mean ± sd"
-            yield _row(f"**{label}**", [_with_deviation(protocol, f"{m}@{k}") for m in _SHOWN])
-        yield ""
-    if protocol.results:
-        yield "| seed | HR@10 | NDCG@10 | validation NDCG@10 | best epoch | epochs | training | CPU time |"
-        yield "|---|" + "---:|" * 7
-    for result in protocol.results:
-        best = result.curve[result.best_epoch - 1]
-        figures = [result.test.metrics.get("hr@10", 0.0), result.test.metrics.get("ndcg@10", 0.0)]
-        yield _row(
-            str(result.seed),
-            [f"{value:.4f}" for value in (*figures, best.validation_ndcg)]
-            + [str(result.best_epoch), str(len(result.curve))]
-            + [f"{result.seconds:.0f} s", f"{result.cpu_seconds:.0f} s"],
-        )
-
-
-def _row(name: str, cells: Sequence[str]) -> str:
-    return f"| {name} | " + " | ".join(cells) + " |"
-
-
-def _with_deviation(protocol: ProtocolReport, metric: str) -> str:
-    deviation = protocol.deviation(metric)
-    return f"{protocol.mean(metric):.4f}" + (f" ± {deviation:.4f}" if deviation is not None else "")
-
-
-def _draw(folder: Path, results: Sequence[Result]) -> None:
-    if not results:
-        return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    for name, label in (("loss", "training loss, nats"), ("validation_ndcg", "validation NDCG@10")):
-        figure, axes = pyplot.subplots(figsize=(6, 4))
-        for result in results:
-            epochs = [epoch.epoch for epoch in result.curve]
-            axes.plot(
-                epochs, [getattr(e, name) for e in result.curve], label=f"{result.split}, seed {result.seed}"
-            )
-            axes.axvline(result.best_epoch, color=axes.lines[-1].get_color(), linestyle=":", linewidth=1)
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.legend()
-        figure.tight_layout()
-        draft = folder / f"{name}.draft.png"
-        figure.savefig(draft, dpi=120)
-        draft.replace(folder / f"{name}.png")
-        pyplot.close(figure)
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -28,11 +28,17 @@ Stage = Literal["validation", "test"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """One user to rank for: what is known of them, and what they did next."""
+    """One request to rank for: what is known of its user, and what they did next."""
 
     known: History
     targets: NDArray[np.int32]
-    """`[n]`, n ≥ 1, distinct catalogue indices from 1, none of them in `known`."""
+    """`[n]`, n ≥ 1, distinct catalogue indices from 1, none of them among `known.taken`."""
+    time: int
+    """Unix seconds of the request: the time of the first event on a target."""
+    surface: int = 0
+    """`features.schema.surface_key` of where that event happened, 0 if it is not known."""
+    type: int = 0
+    """Number of that event's `EventType`, 0 if it is not known."""
 
 
 class Split(Protocol):
@@ -69,7 +75,7 @@ class LeaveOneOut:
         if len(history) < 3:
             return None
         end = len(history) - (1 if stage == "test" else 2)
-        return _case(history, end, history.items[end : end + 1])
+        return _case(history, end, end + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ class GlobalTime:
         cut, end = np.searchsorted(history.times, (self.validation_time, self.test_time)).tolist()
         if stage == "test":
             cut, end = end, len(history)
-        return _case(history, cut, history.items[cut:end]) if cut else None
+        return _case(history, cut, end) if cut else None
 
 
 def global_time(events_path: Path, quantile: float) -> GlobalTime:
@@ -115,7 +121,12 @@ def global_time(events_path: Path, quantile: float) -> GlobalTime:
     return GlobalTime(validation_time=int(np.ceil(edges[validation])), test_time=int(np.ceil(edges[test])))
 
 
-def _case(history: History, end: int, later: NDArray[np.int32]) -> Case | None:
-    known = history.until(end)
-    targets = np.setdiff1d(later, known.items)
-    return Case(known, targets) if len(targets) else None
+def _case(history: History, start: int, end: int) -> Case | None:
+    """The events before `start` are known, the items of those from it to `end` are the targets."""
+    known, later = history.until(start), history.items[start:end]
+    new = ~np.isin(later, known.taken)
+    if not new.any():
+        return None
+    first = start + int(new.argmax())
+    surface = int(history.surfaces[first]) if len(history.surfaces) else 0
+    return Case(known, np.unique(later[new]), int(history.times[first]), surface, int(history.types[first]))

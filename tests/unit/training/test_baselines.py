@@ -8,11 +8,16 @@ import pytest
 from training import baselines
 from training.baselines import EASE, ItemKNN, Popularity, count, ease_weights, fit_baselines
 from training.dataset import History
+from training.splits import Case
 
 
 def history(*items):
     array = np.array(items, np.int32)
     return History("u", array, np.arange(len(items)), np.ones(len(items), np.uint8))
+
+
+def case(*items):
+    return Case(history(*items), np.array([6], np.int32), len(items))
 
 
 # Items 1 and 2 are had together, and so are 3 and 4; 5 by everybody.
@@ -27,7 +32,7 @@ def test_counts_are_of_users_however_often_they_had_an_item():
 
 
 def test_popularity_scores_everybody_alike():
-    scores = Popularity(count(LOG, 6)).scores([history(1), history(4)])
+    scores = Popularity(count(LOG, 6)).scores([case(1), case(4)])
     assert (scores[0] == scores[1]).all()
     assert scores[0].argmax() == 4
 
@@ -35,7 +40,7 @@ def test_popularity_scores_everybody_alike():
 def test_linear_models_prefer_what_goes_with_the_history():
     counts = count(LOG, 6)
     for model in (ItemKNN(counts), EASE(ease_weights(counts, l2=1.0))):
-        scores = model.scores([history(1), history(3)])
+        scores = model.scores([case(1), case(3)])
         assert scores[0, 1] > max(scores[0, 2], scores[0, 3]), model.name
         assert scores[1, 3] > max(scores[1, 0], scores[1, 1]), model.name
         assert np.isfinite(scores).all()
@@ -44,16 +49,16 @@ def test_linear_models_prefer_what_goes_with_the_history():
 def test_item_knn_is_the_cosine_of_the_user_sets_of_the_nearest_only():
     counts = count(LOG, 6)
     cosines = [3 / np.sqrt(15), 3 / np.sqrt(15), 2 / np.sqrt(10), 2 / np.sqrt(10), 0, 0]
-    assert ItemKNN(counts).scores([history(5)])[0] == pytest.approx(cosines)
+    assert ItemKNN(counts).scores([case(5)])[0] == pytest.approx(cosines)
     # Each of items 1 to 4 is nearer to its companion than to 5.
-    assert ItemKNN(counts, neighbours=1).scores([history(5)])[0] == pytest.approx([0, 0, 0, 0, 0, 0])
-    assert ItemKNN(counts, neighbours=1).scores([history(1)])[0, 1] == pytest.approx(1.0)
+    assert ItemKNN(counts, neighbours=1).scores([case(5)])[0] == pytest.approx([0, 0, 0, 0, 0, 0])
+    assert ItemKNN(counts, neighbours=1).scores([case(1)])[0, 1] == pytest.approx(1.0)
 
 
 def test_recent_items_weigh_more_with_a_half_life():
     weights = ease_weights(count(LOG, 6), l2=1.0)
-    scores = EASE(weights).scores([history(1), history(3)])
-    got = EASE(weights, half_life=1.0).scores([history(1, 3)])
+    scores = EASE(weights).scores([case(1), case(3)])
+    got = EASE(weights, half_life=1.0).scores([case(1, 3)])
     assert got[0] == pytest.approx(scores[0] / 2 + scores[1], abs=1e-6)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from training.metrics import coverage, hit_matrix, novelty, ranking_metrics
+from training.metrics import hit_matrix, ranking_metrics, target_ranks
 
 
 def test_metrics_of_one_target_at_the_third_slot():
@@ -36,16 +36,12 @@ def test_a_cutoff_beyond_the_lists_is_refused():
         ranking_metrics(np.ones((1, 5), bool), np.array([1]), (10,))
 
 
-def test_hits_are_the_users_own_targets():
-    ranked = np.array([[3, 1], [3, 1]])
-    targets = [np.array([1], np.int32), np.array([3, 9], np.int32)]
-    assert hit_matrix(ranked, targets).tolist() == [[False, True], [True, False]]
+def test_the_rank_of_a_target_is_its_slot_in_the_list_of_its_user():
+    ranked = np.array([[3, 1, 9], [3, 1, 4]])
+    targets = [np.array([1], np.int32), np.array([4, 3, 9], np.int32)]
+    assert target_ranks(ranked, targets).tolist() == [2, 3, 1, 0]
 
 
-def test_coverage_counts_items_shown_at_all():
-    assert coverage(np.array([5, 0, 1, 0]), 4) == 0.5
-
-
-def test_novelty_is_the_mean_self_information_of_what_is_shown():
-    assert novelty(np.array([1, 3, 0]), np.array([8, 2, 8]), users=8) == pytest.approx((0 + 3 * 2) / 4)
-    assert novelty(np.array([1]), np.array([0]), users=8) == 3.0
+def test_hits_are_of_the_users_own_targets_within_the_slots():
+    hits = hit_matrix(np.array([2, 3, 1, 0]), np.array([1, 3]), 2)
+    assert hits.tolist() == [[False, True], [True, False]]

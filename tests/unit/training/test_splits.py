@@ -19,6 +19,16 @@ def test_leave_one_out_trains_on_all_but_two_and_predicts_those_two():
     assert (test.known.items.tolist(), test.targets.tolist()) == ([4, 7, 2], [9])
 
 
+def test_the_request_is_at_the_time_of_the_first_event_on_a_target():
+    user = history([4, 7, 2, 9], [10, 20, 30, 40])
+    assert LeaveOneOut().case(user, "validation").time == 30
+    assert LeaveOneOut().case(user, "test").time == 40
+    # The event at 40 repeats an item of the past, so the first to predict is that at 50.
+    split = GlobalTime(validation_time=15, test_time=35)
+    assert split.case(history([4, 7, 2, 7, 9, 1], [10, 20, 30, 40, 50, 60]), "test").time == 50
+    assert split.case(history([4, 7, 2, 7, 9, 1], [10, 20, 30, 40, 50, 60]), "validation").time == 20
+
+
 def test_leave_one_out_only_trains_on_a_user_with_two_events():
     split, user = LeaveOneOut(), history([4, 7])
     assert split.training_part(user).items.tolist() == [4, 7]
