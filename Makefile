@@ -24,7 +24,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 MAKEFLAGS += --silent --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up down status test check train publish rollout bench bench-rollouts proto lock clean env format
+.PHONY: help run up down status test check train ablate cold-items publish rollout bench bench-rollouts proto lock clean env format
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,7 +58,14 @@ format: $(OURS)/.installed ## format the code
 train: $(OURS)/.installed ## train and evaluate: a model for each of SEEDS (1,2,3), one for the time split
 	@$(PY) -m training run --config $(CONFIG) --seeds $(SEEDS) --time-split
 
-publish: $(OURS)/.installed ## publish the newest export, for PROFILE (cpu, gpu); make rollout gives it traffic
+ablate: $(OURS)/.installed ## what text, users, time and ranking gain: variants of CONFIG, trained for each of SEEDS
+	@$(PY) -m training ablate --config $(CONFIG) --seeds $(SEEDS)
+
+cold-items: $(OURS)/.installed ## how well items that nobody took are recommended, for each of SEEDS
+	@$(PY) -m training cold-items --config $(CONFIG) --seeds $(SEEDS)
+
+publish: $(OURS)/.installed ## publish the newest export, for PROFILE (cpu, gpu), with ITEMS=new.csv added; make rollout gives it traffic
+	@test -z "$(ITEMS)" || $(PY) -m training extend --config $(CONFIG) --seed $(SEED) --items "$(ITEMS)"
 	@$(PY) -m rollout publish --profile $(PROFILE)
 
 rollout: $(OURS)/.installed ## give the newest version traffic, step by step; ROLLOUT="--steps 1,5,25,100 --step-time 60s"

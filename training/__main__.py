@@ -17,6 +17,7 @@ from training.config import load_config
 from training.errors import BAD_INPUT_EXIT_CODE, TrainingError
 from training.pipeline import Inputs, Pipeline
 from training.progress import ConsoleProgress
+from training.workers import ALONE, read_workers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,16 +29,26 @@ def main(arguments: list[str] | None = None) -> int:
     settings = load_settings()
     try:
         config = load_config(given.config)
-        pipeline = Pipeline(config, settings, console, given.state_dir or settings.state_dir)
+        trains = given.command in ("train", "run")
+        workers = read_workers(os.environ.get("TF_CONFIG")) if trains else ALONE
+        pipeline = Pipeline(config, settings, console, given.state_dir or settings.state_dir, workers)
         seeds = getattr(given, "seeds", None) or [config.training.seed]
-        if given.command not in ("export", "cost"):
+        if given.command not in ("export", "extend", "cost"):
             pipeline.prepare(Inputs(given.events, given.items, given.users))
-        if given.command in ("train", "run"):
+        if trains:
             pipeline.train(seeds, ConsoleProgress(console), given.time_split)
+        if given.command == "ablate":
+            pipeline.ablate(seeds, ConsoleProgress(console))
+        if given.command == "cold-items":
+            pipeline.cold_items(seeds, ConsoleProgress(console))
         if given.command == "cost":
             pipeline.cost()
-        if given.command in ("export", "run"):
+        if given.command == "extend":
+            pipeline.extend(given.items, given.seeds[0] if given.seeds else None)
+        if given.command in ("export", "run") and workers.chief:
             pipeline.export(seeds[0])
+        if trains:
+            pipeline.meet()
     except TrainingError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT_EXIT_CODE
@@ -73,11 +84,24 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train the first seed for the global time split, too, and report it",
     )
+    added = argparse.ArgumentParser(add_help=False)
+    added.add_argument(
+        "--items",
+        type=Path,
+        required=True,
+        help="CSV or Parquet file of new items, with the items file's columns",
+    )
+    added.add_argument(
+        "--seed", dest="seeds", type=_seeds, metavar="N", help="seed that the export is of (default: any)"
+    )
     for name, parents, text in (
         ("prepare", [files], "clean the event log"),
         ("train", [files, seeds, split], "prepare, train, evaluate, report"),
         ("export", [seeds], "write the export folder of a trained seed"),
+        ("extend", [added], "add new items to the export without training"),
         ("run", [files, seeds, split], "all of it"),
+        ("ablate", [files, seeds], "train variants of the configuration: what each ingredient gains"),
+        ("cold-items", [files, seeds], "hold items out of training: how well new ones are recommended"),
         ("cost", [], "measure what one call of the export costs on one thread"),
     ):
         commands.add_parser(name, parents=[shared, *parents], help=text, description=text)

@@ -7,13 +7,13 @@ import os
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from training.model import HistoryEncoder
+    import keras
 
 Arrays = list[NDArray[np.generic]]
 
@@ -53,22 +53,26 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         """Writes one file, whole or not at all."""
+        draft = path.with_suffix(".draft")
+        with draft.open("wb") as file:
+            self.write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+
+    def write(self, file: IO[bytes]) -> None:
+        """Writes into an open file what `load_state` reads."""
         arrays = {
             f"{kind}/{i}": array
             for kind in ("model", "optimizer", "best")
             for i, array in enumerate(getattr(self, kind))
         }
         curve = np.array(json.dumps([asdict(epoch) for epoch in self.curve]))
-        draft = path.with_suffix(".draft")
-        with draft.open("wb") as file:
-            np.savez(file, curve=curve, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        np.savez(file, curve=curve, **arrays)
 
 
-def load_state(path: Path) -> TrainingState | None:
-    """What `save` wrote; None if there is no file, or one that cannot be read."""
+def load_state(path: Path | IO[bytes]) -> TrainingState | None:
+    """What `save` or `write` wrote; None if there is no file, or one that cannot be read."""
     try:
         with np.load(path) as saved:
             curve = [Epoch(**epoch) for epoch in json.loads(str(saved["curve"]))]
@@ -78,20 +82,20 @@ def load_state(path: Path) -> TrainingState | None:
     return TrainingState(curve=curve, **kinds)
 
 
-def save_weights(path: Path, model: HistoryEncoder) -> None:
+def save_weights(path: Path, model: keras.Model) -> None:
     """The weights of a model by their paths, in one `.npz` file."""
     with path.open("wb") as file:
         np.savez(file, **{weight.path: weight.numpy() for weight in _learned(model)})
 
 
-def load_weights(path: Path, model: HistoryEncoder) -> None:
+def load_weights(path: Path, model: keras.Model) -> None:
     """Gives the model the weights that `save_weights` wrote. Raises `KeyError` if one is missing."""
     with np.load(path) as saved:
         for weight in _learned(model):
             weight.assign(saved[weight.path])
 
 
-def _learned(model: HistoryEncoder) -> list[Any]:
+def _learned(model: keras.Model) -> list[Any]:
     return list(model.trainable_variables)  # the others are states of random generators
 
 

@@ -6,7 +6,9 @@ key and what would be right. Values never come from the environment: a run is de
 
 from __future__ import annotations
 
+import json
 import tomllib
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,6 +25,9 @@ from pydantic import (
 
 from features.schema import EventType
 from training.errors import TrainingError
+
+VECTOR_PREFIX = "embedding:"
+"""Begins the names of the items file's columns of vectors."""
 
 ColumnName = Annotated[str, Field(min_length=1)]
 FileFormat = Literal["auto", "csv", "parquet"]
@@ -73,6 +78,8 @@ class EventColumns(_Table):
     time: ColumnName = "time"
     type: ColumnName | None = None
     weight: ColumnName | None = None
+    surface: ColumnName | None = None
+    """Where it happened, e.g. "home" or "search"."""
 
 
 class EventsConfig(FileConfig):
@@ -85,6 +92,9 @@ class EventsConfig(FileConfig):
     """Type of an event without a type column, or with an empty cell in it."""
     types: dict[str, EventType] = {}
     """The file's words for event types, e.g. `buy = "PURCHASE"`. The names of `EventType` need no entry."""
+    exposures: tuple[ColumnName, ...] = ()
+    """The type column's words for "was shown the item and did nothing", e.g. "impression". Such rows are no
+    events: they are kept apart, and tell what a user passed over."""
     default_weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """Weight of an event without a weight column, or with an empty cell in it."""
     earliest: date = date(1990, 1, 1)
@@ -105,6 +115,15 @@ class EventsConfig(FileConfig):
             raise ValueError(f"latest ({self.latest}) must not be before earliest ({self.earliest})")
         return self
 
+    @model_validator(mode="after")
+    def _exposures_are_words_of_the_type_column(self) -> EventsConfig:
+        if self.exposures and self.columns.type is None:
+            raise ValueError("exposures are words of the type column, so columns.type must name it")
+        for word in self.exposures:
+            if word in self.types:
+                raise ValueError(f"{word!r} must not be both in exposures and in types")
+        return self
+
     def earliest_time(self) -> int:
         """Unix seconds of the first moment that is kept."""
         return int(
@@ -120,12 +139,23 @@ class ItemColumns(_Table):
     categories: ColumnName | None = None
     year: ColumnName | None = None
     """Put behind the title in brackets: "Toy Story" and 1995 are shown as "Toy Story (1995)"."""
+    text: tuple[ColumnName, ...] = ()
+    """Further columns, such as a description, that a language model reads with the title and categories."""
+    published: ColumnName | None = None
+    """Since when the item is there to be recommended. A time, as in the events file: a bare year is none."""
 
 
 class ItemsConfig(FileConfig):
-    """The items file: one row per item. Columns not named here are carried along as they are."""
+    """The items file: one row per item. Columns not named here are carried along as they are.
+
+    A column named `embedding:<name>`, e.g. `embedding:image`, holds vectors made elsewhere, all of one width:
+    lists of numbers in Parquet, in CSV numbers with spaces between them or a JSON list. An empty cell is an
+    item without one.
+    """
 
     columns: ItemColumns = ItemColumns()
+    time_format: TimeFormat = "auto"
+    """Of `columns.published`. `auto` decides once for the whole file, from its first 1,000 times."""
     category_separator: Annotated[str, Field(min_length=1)] = "|"
     """What stands between the categories of one cell. A list column of a Parquet file needs none."""
     no_categories: tuple[str, ...] = ()
@@ -178,21 +208,55 @@ class DataConfig(_Table):
         return self
 
 
-class ModelConfig(_Table):
-    """The size of the transformer and of the graph that is served."""
+Size = Literal["small", "base", "large"]
 
-    layers: Annotated[int, Field(ge=1, le=64)] = 2
+SIZES: Mapping[Size, Mapping[str, int | float]] = {
+    "small": {"layers": 1, "width": 64, "heads": 2, "history": 50, "dropout": 0.4},
+    "base": {"layers": 2, "width": 128, "heads": 4, "history": 100, "dropout": 0.3},
+    "large": {"layers": 8, "width": 256, "heads": 8, "history": 200, "dropout": 0.2},
+}
+"""What a size stands for; each key can be set by itself as well."""
+
+
+class ModelConfig(_Table):
+    """The size of the transformer, what it is told, and the graph that is served."""
+
+    size: Size = "small"
+    """`small` trains on two CPU cores, `base` wants more of them, `large` a GPU. It gives the first five keys
+    below, where they are not set themselves."""
+    layers: Annotated[int, Field(ge=1, le=64)] = 1
     width: Annotated[int, Field(ge=8, le=4096)] = 64
     """Width of the item embeddings, the encoder and the user vector (D)."""
     heads: Annotated[int, Field(ge=1, le=64)] = 2
-    feed_forward: Annotated[int, Field(ge=1, le=16)] = 2
-    """Width of the feed-forward network of a block, as a multiple of `width`."""
     history: Annotated[int, Field(ge=2, le=4096)] = 50
     """Newest events that the encoder sees (T)."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    feed_forward: Annotated[int, Field(ge=1, le=16)] = 2
+    """Width of the feed-forward network of a block, as a multiple of `width`."""
+    times: bool = True
+    """Whether attention depends on how long ago an event was."""
+    text: Literal["none", "multilingual", "minilm"] = "multilingual"
+    """The language model that reads the items' texts, for the vectors of items that nobody took yet."""
+    item_features: bool = False
+    """Whether all item vectors are made of ids and features (text, categories, `embedding:*` vectors), and
+    not only those of items that nobody took."""
+    user_attributes: bool = False
+    """Whether the model sees the attributes of the users file."""
+    feature_hidden: Annotated[int, Field(ge=8, le=4096)] = 128
+    """Width of the ReLU layer between an item's features and its vector."""
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the item ids that a training step leaves out, so that the features learn to stand alone."""
     page_size: Annotated[int, Field(ge=100, le=1000)] = 100
     """Items that the served graph returns (K), or the catalogue's size if that is smaller. A caller may ask
     for 100."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, given: object) -> object:
+        if isinstance(given, dict) and isinstance(given.get("size"), str) and given["size"] in SIZES:
+            return {**SIZES[given["size"]], **given}
+        return given
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:
@@ -201,23 +265,106 @@ class ModelConfig(_Table):
         return self
 
 
+class RankerConfig(_Table):
+    """The network that re-scores the best candidates of the retrieval."""
+
+    train: bool = True
+    """Whether it is trained at all. It is served only if it improves the validation NDCG@10."""
+    candidates: Annotated[int, Field(ge=100, le=1000)] = 100
+    """How many are re-scored, but never fewer than a page holds, or the catalogue if that is smaller."""
+    recent: Annotated[int, Field(ge=1, le=256)] = 20
+    """Newest events that a candidate is compared with one by one; at most the encoder's history."""
+    hidden: Annotated[int, Field(ge=4, le=1024)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    negatives: Annotated[int, Field(ge=1, le=256)] = 20
+    """Candidates that were not taken, for each one that was."""
+    epochs: Annotated[int, Field(ge=1)] = 6
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class Freshness(_Table):
+    """New items are lifted: an item of age 0 by `weight`, one of age `half_life_days` by half of that."""
+
+    half_life_days: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    weight: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+    """In units of the model's own scores, which are logits: 1 makes an item 2.7 times as likely."""
+
+
+class BehaviourConfig(_Table):
+    """How behaviour is read: the setting that a recommender works in."""
+
+    event_weights: dict[str, Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]] = {}
+    """How much an event of a type counts, by its name, e.g. `PURCHASE = 5`; 1 where not named, 0: not at
+    all."""
+    consumes: tuple[str, ...] | None = None
+    """Types after which an item is not recommended to the same user again. Not set: all of them; empty: none,
+    as where people play the same song again."""
+    interest_half_life_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """After this long an event counts half as much. Not set: as the model has learned."""
+    freshness: Freshness | None = None
+    """Not set: an item's age does not matter, but for what the model has learned."""
+
+    @field_validator("event_weights")
+    @classmethod
+    def _of_known_types(cls, weights: dict[str, float]) -> dict[str, float]:
+        named = {_event_type(name).name: weight for name, weight in weights.items()}
+        if named and max(named.get(kind.name, 1.0) for kind in EventType) == 0:
+            raise ValueError("event_weights must leave at least one type a weight above 0")
+        return named
+
+    @field_validator("consumes")
+    @classmethod
+    def _known_types(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if names is None else tuple(_event_type(name).name for name in names)
+
+    def type_weights(self) -> tuple[float, ...]:
+        """The weight of each event type, by its number; 1 for number 0, which is none."""
+        by_number = {kind.value: self.event_weights.get(kind.name, 1.0) for kind in EventType}
+        return tuple(by_number.get(number, 1.0) for number in range(max(EventType) + 1))
+
+
+class PrivacyConfig(_Table):
+    """Differentially private training (DP-SGD). Off unless `noise` is above 0."""
+
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Standard deviation of the noise, as a multiple of `clip`. Above 0, `ranker.train` must be false."""
+    clip: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Longest gradient of one user."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """The chance of failure that epsilon is stated for; below one over the number of users."""
+
+
 class TrainingConfig(_Table):
     """How the model is trained."""
 
-    epochs: Annotated[int, Field(ge=1)] = 100
+    epochs: Annotated[int, Field(ge=1)] = 30
     """At most. The learning rate falls along a cosine that reaches zero after this many."""
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Windows in a batch, over all devices and workers."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     """Of AdamW, after the warm-up and before the decay."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """Batches over which the learning rate rises from zero in a straight line."""
-    patience: Annotated[int, Field(ge=1)] = 10
+    patience: Annotated[int, Field(ge=1)] = 8
     """Epochs without a better validation NDCG@10 before training stops."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     sampled_softmax_threshold: Annotated[int, Field(ge=1)] = 20_000
     """Catalogues with more items than this are trained with sampled softmax."""
     sampled_negatives: Annotated[int, Field(ge=1)] = 2048
+    mixed_precision: bool = False
+    """Computes in float16 where that is safe; weights stay float32. For GPUs: a CPU is slower with it."""
+
+
+_PRIVATE: Mapping[str, bool | str] = {
+    "ranker.train": False,  # it is not trained privately
+    "model.user_attributes": False,  # their vocabulary is what users have
+    "data.unknown_items": "drop",  # the catalogue would be what users had
+    "training.mixed_precision": False,  # gradients are clipped as they are
+}
+"""What private training cannot do with; see docs/decisions/0017-private-training.md."""
 
 
 class EvaluationConfig(_Table):
@@ -234,8 +381,22 @@ class Config(_Table):
 
     data: DataConfig
     model: ModelConfig = ModelConfig()
+    ranker: RankerConfig = RankerConfig()
+    behaviour: BehaviourConfig = BehaviourConfig()
     training: TrainingConfig = TrainingConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("privacy")
+    @classmethod
+    def _leaves_nothing_out(cls, privacy: PrivacyConfig, info: ValidationInfo) -> PrivacyConfig:
+        if not privacy.noise:
+            return privacy
+        for key, wanted in _PRIVATE.items():
+            table, name = key.split(".")
+            if table in info.data and getattr(info.data[table], name) != wanted:
+                raise ValueError(f"with noise, {key} must be {json.dumps(wanted)}")
+        return privacy
 
 
 def load_config(path: Path) -> Config:

@@ -4,6 +4,8 @@
         model.savedmodel/   `serving.Served`
         catalog.lmdb        titles, categories, popularity, neighbours (`features.catalog`)
         golden.npz          16 real requests `in:<tensor>` with the answers of this SavedModel `out:<tensor>`
+        judged.npz          how each user of the test fared with this model (`training.judged`)
+        added.parquet       what was told of items since the training, if anything was (`training.extension`)
         training.json       what it was made from, how good it is, the widths of its tensors
 
 The folder is written under another name and renamed, so it is whole or not there.
@@ -12,29 +14,35 @@ The folder is written under another name and renamed, so it is whole or not ther
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.catalog import write_catalog
+from features.catalog import CatalogItem, write_catalog
 from features.schema import item_keys
-from training.baselines import Counts
 from training.config import Config
 from training.data_folder import exclusive, replacing
 from training.dataset import Prepared
 from training.errors import TrainingError
-from training.runs import Result
+from training.results import Result
+from training.runs import JUDGED
 from training.tensorflow_import import import_tensorflow
 
+if TYPE_CHECKING:
+    from training.trained import Trained
+
+ADDED = "added.parquet"
 NEIGHBOURS = 100
 PARITY_TOLERANCE = 1e-4
-_LAYOUT = 2
+_LAYOUT = 4
 """Raise it when the same run exports to something else, so that old exports are not reused."""
 
 
@@ -44,66 +52,92 @@ class Export:
 
     folder: Path
     max_difference: float
-    """Largest absolute difference between a score of the SavedModel and that of the Keras model."""
+    """Largest absolute difference between a score of the SavedModel and that of the trained model."""
     reused: bool
 
 
 def export(
-    config: Config, prepared: Prepared, counts: Counts, result: Result, weights: Path, folder: Path
+    config: Config,
+    prepared: Prepared,
+    catalogue: Sequence[CatalogItem],
+    trained: Trained,
+    popularity: NDArray[np.int64],
+    result: Result,
+    judged: Path,
+    folder: Path,
+    *,
+    fingerprint: str,
+    added: Path | None = None,
 ) -> Export:
     """Writes the export folder of a run.
 
+    Args:
+        catalogue: the items that `trained` has vectors of; those of `prepared` first, in the same order.
+        popularity: int `[N]`, users of each item, for the pages of those of whom nothing is known.
+        judged: how each user of the test fared, to be kept with the model.
+        fingerprint: sha256 of everything that decides the export.
+        added: added.parquet, what was told of items after the training, to be kept with the model.
+
     Raises:
-        TrainingError: two item ids have one key, or the SavedModel does not score as the Keras model does.
+        TrainingError: two item ids have one key, or the SavedModel does not answer as the trained model does.
     """
     import_tensorflow()
     import tensorflow as tf
 
-    from training.checkpoint import load_weights
     from training.golden import golden_requests, largest_difference, write_golden
-    from training.model import build
     from training.serving import Served
 
-    model = build(config.model, len(prepared.items))
-    load_weights(weights, model)
-    vectors = np.asarray(model.item_vectors)
-    if not np.isfinite(vectors).all():
-        raise TrainingError(
-            f"{weights}: holds item vectors that are not finite; train with a lower learning_rate"
-        )
-    served = Served(model, prepared.items, prepared.categories, page_size=config.model.page_size)
-    keys = item_keys(item.item_id for item in prepared.items)
+    categories = tuple(sorted({category for item in catalogue for category in item.categories}))
+    served = Served(trained, catalogue, categories, page_size=config.model.page_size)
+    keys = item_keys(item.item_id for item in catalogue)
     with exclusive(folder), replacing(folder) as new:
         write_catalog(
             new / "catalog.lmdb",
-            items=prepared.items,
-            categories=prepared.categories,
-            popular=keys[np.argsort(-counts.item_users, kind="stable")],
-            **_neighbours(vectors, keys),
+            items=catalogue,
+            categories=categories,
+            popular=keys[np.argsort(-popularity, kind="stable")],
+            **_neighbours(trained.items.vectors[1:], keys),
         )
         signatures = {"recommend": served.recommend, "encode": served.encode}
         tf.saved_model.save(served, str(new / "model.savedmodel"), signatures=signatures)
         loaded = tf.saved_model.load(str(new / "model.savedmodel"))
-        golden = golden_requests(prepared, loaded.signatures, config.model)
+        golden = golden_requests(prepared, trained.facts, categories, loaded.signatures)
         write_golden(new / "golden.npz", golden)
-        difference = largest_difference(golden, model, prepared)
+        difference = largest_difference(golden, trained, catalogue, categories)
         if not difference <= PARITY_TOLERANCE:
             raise TrainingError(
-                f"the SavedModel scores differ from the Keras model's by up to {difference:.1e}, "
+                f"the SavedModel's scores differ from the trained model's by up to {difference:.1e}, "
                 f"more than {PARITY_TOLERANCE:.0e}: not exported"
             )
-        widths = {"T": served.history, "D": served.width, "K": served.page_size}
-        widths["C"] = len(prepared.categories) + 1
-        description = _description(config, prepared, result, widths, difference)
+        shutil.copy(judged, new / JUDGED)
+        if added is not None:
+            shutil.copy(added, new / ADDED)
+        description = {
+            **_description(config, prepared, result),
+            "fingerprint": fingerprint,
+            "items": len(catalogue),
+            "categories": list(categories),
+            "attributes": list(trained.facts.attributes),
+            "consumes": config.behaviour.consumes,
+            "ranker": trained.ranker is not None,
+            "widths": {
+                "T": served.history,
+                "D": served.width,
+                "K": served.page_size,
+                "C": len(categories) + 1,
+                "F": trained.facts.vocabulary.attributes,
+            },
+            "parity": difference,
+        }
         (new / "training.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return Export(folder, difference, reused=False)
 
 
-def existing_export(folder: Path, config: Config, result: Result) -> Export | None:
-    """The export in `folder` if it is of this very run, else None."""
+def existing_export(folder: Path, fingerprint: str) -> Export | None:
+    """The export in `folder` if it has this very fingerprint, else None."""
     try:
         description = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-        same = description["fingerprint"] == export_fingerprint(config, result)
+        same = description["fingerprint"] == fingerprint
         difference = float(description["parity"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -111,9 +145,10 @@ def existing_export(folder: Path, config: Config, result: Result) -> Export | No
     return Export(folder, difference, reused=True) if same and whole else None
 
 
-def export_fingerprint(config: Config, result: Result) -> str:
-    """sha256 of everything that decides the export."""
-    decides = [_LAYOUT, result.fingerprint, config.model.page_size]
+def export_fingerprint(config: Config, result: Result, added: str = "") -> str:
+    """sha256 of everything that decides the export; `added` is that of the items added after training."""
+    behaviour = config.behaviour.model_dump(mode="json", include={"consumes", "freshness"})
+    decides = [_LAYOUT, result.fingerprint, config.model.page_size, behaviour, added]
     return sha256(json.dumps(decides).encode()).hexdigest()
 
 
@@ -136,25 +171,21 @@ def _neighbours(vectors: NDArray[np.float32], keys: NDArray[np.int64]) -> dict[s
     return {"neighbour_keys": near_keys, "neighbour_scores": near_scores}
 
 
-def _description(
-    config: Config, prepared: Prepared, result: Result, widths: dict[str, int], parity: float
-) -> dict[str, Any]:
+def _description(config: Config, prepared: Prepared, result: Result) -> dict[str, Any]:
     return {
         "name": config.data.name,
-        "fingerprint": export_fingerprint(config, result),
         "data_fingerprint": prepared.fingerprint,
+        "run": result.fingerprint,
         "code_revision": _code_revision(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": result.seed,
         "model": config.model.model_dump(mode="json"),
+        "behaviour": config.behaviour.model_dump(mode="json"),
         "training": {**config.training.model_dump(mode="json"), "seed": result.seed},
         "best_epoch": result.best_epoch,
         "split": result.split,
         "metrics": {"test": result.test.metrics, "validation": result.validation.metrics},
-        "items": len(prepared.items),
-        "categories": list(prepared.categories),
-        "widths": widths,
-        "parity": parity,
+        "epsilon": result.epsilon,
     }
 
 

@@ -1,7 +1,7 @@
 """Golden requests: real ones with the answers of the SavedModel they are exported with.
 
 Publishing replays them in a fresh process, Triton answers them before it is ready, and here they show that
-the SavedModel scores as the Keras model does.
+the SavedModel answers as the trained model does.
 """
 
 from __future__ import annotations
@@ -15,69 +15,105 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from features.catalog import CatalogItem
 from features.model_inputs import left_padded
 from features.schema import item_keys
-from training.config import ModelConfig
 from training.dataset import History, Prepared
-from training.model import HistoryEncoder
+from training.facts import Facts
+from training.offline import Offline, Request
+from training.trained import Trained
 
 COUNT = 16
 _SCANNED_USERS = 1000
 _UNKNOWN_KEY = 4711
 """Stands for an item of another version."""
+_DIVERSITY = 0.4
+_TIE = 1e-5
+_ENCODED = ("history_keys", "history_times", "history_types", "request_time", "user_features")
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def golden_requests(
-    prepared: Prepared, signatures: Mapping[str, Callable[..., Any]], config: ModelConfig
+    prepared: Prepared, facts: Facts, categories: Sequence[str], signatures: Mapping[str, Callable[..., Any]]
 ) -> Arrays:
     """`in:<tensor>` and `out:<tensor>` of `COUNT` requests, batch first.
 
     Users are spread over the first `_SCANNED_USERS` ones. Row 0 has no history, row 1 unknown items in
-    it; every second row has a fresh vector; half of the rows exclude what the user had, and every fourth has
-    a category filter.
+    it; every second row has a fresh vector; half of the rows exclude what the user had, every fourth has a
+    category filter, and the last two want diversity.
+
+    Args:
+        categories: those of the catalogue, in the order of `allowed_categories`.
     """
-    inputs = _inputs(prepared, config)
-    encode_inputs = {name: inputs[name] for name in ("history_keys", "history_times", "request_time")}
-    vectors = signatures["encode"](**_tensors(encode_inputs))["user_vector"].numpy()
-    inputs["user_vector"] = np.where(inputs["user_vector_fresh"] != 0, vectors, np.float32(0.0))
+    inputs = _inputs(prepared, facts, categories)
+    vectors = signatures["encode"](**_tensors({name: inputs[name] for name in _ENCODED}))["user_vector"]
+    inputs["user_vector"] = np.where(inputs["user_vector_fresh"] != 0, vectors.numpy(), np.float32(0.0))
     outputs = signatures["recommend"](**_tensors(inputs))
     answers = {f"out:{name}": tensor.numpy() for name, tensor in outputs.items()}
     return {f"in:{name}": values for name, values in inputs.items()} | answers
 
 
-def largest_difference(golden: Arrays, model: HistoryEncoder, prepared: Prepared) -> float:
-    """The largest absolute difference between a score in the golden answers and the Keras model's score of
-    that item.
+def largest_difference(
+    golden: Arrays, trained: Trained, items: Sequence[CatalogItem], categories: Sequence[str]
+) -> float:
+    """The largest absolute difference between a score in the golden answers and that of the trained model.
 
-    Infinite if an answer holds an item that the request forbids, or leaves out one that scores higher than
-    what it holds.
+    Infinite if a page holds other items than the trained model says, or in another order, but for items whose
+    scores are the same to a hundred-thousandth.
     """
-    index_of = {
-        key: i + 1 for i, key in enumerate(item_keys(item.item_id for item in prepared.items).tolist())
-    }
-    histories = [
-        [index_of[key] for key in row if key in index_of] for row in golden["in:history_keys"].tolist()
-    ]
-    padded = left_padded(
-        [np.array(history, np.int32) for history in histories], model.config.history, np.int32
-    )
-    scores = (model(padded, newest_only=True) @ tf.transpose(model.item_vectors)).numpy()
+    keys = item_keys(item.item_id for item in items)
+    offline = Offline(trained, items, golden["out:item_keys"].shape[1])
     largest = 0.0
-    for row, expected in enumerate(scores):
-        allowed = _allowed(golden, row, prepared)
-        expected[~allowed] = -np.inf
-        best = -np.sort(-expected)[: golden["out:scores"].shape[1]]
-        for slot, (key, score) in enumerate(
-            zip(golden["out:item_keys"][row], golden["out:scores"][row], strict=True)
+    for row, request in enumerate(requests_of(golden, keys, categories)):
+        expected = offline.page(request)
+        got, scores = golden["out:item_keys"][row], golden["out:scores"][row]
+        count = len(expected.items)
+        if got[count:].any() or not got[:count].all():
+            return np.inf
+        largest = max(largest, float(np.abs(scores[:count] - expected.scores).max(initial=0.0)))
+        score_of = dict(zip(keys[expected.items - 1].tolist(), expected.scores.tolist(), strict=True))
+        for key, score, wanted in zip(
+            got[:count].tolist(), expected.scores, keys[expected.items - 1], strict=True
         ):
-            if key == 0:
-                largest = max(largest, np.inf if np.isfinite(best[slot]) else 0.0)
-                continue
-            of_this_item, of_this_slot = expected[index_of[int(key)] - 1], best[slot]
-            largest = max(largest, float(abs(score - of_this_item)), float(abs(score - of_this_slot)))
+            if key != wanted and abs(score_of.get(key, np.inf) - score) > _TIE:
+                return np.inf
     return largest
+
+
+def requests_of(golden: Arrays, keys: NDArray[np.int64], categories: Sequence[str]) -> list[Request]:
+    """The requests as the trained model takes them, without what it does not know.
+
+    Args:
+        golden: arrays `in:<tensor>`, in any number of rows.
+        keys: int64 `[N]`, of the items.
+    """
+    index_of = {key: i for i, key in enumerate(keys.tolist(), start=1)}
+    requests = []
+    for row, mask in enumerate(golden["in:allowed_categories"]):
+        known = np.array([key in index_of for key in golden["in:history_keys"][row].tolist()])
+        items = [index_of[key] for key in golden["in:history_keys"][row][known].tolist()]
+        history = History(
+            "",
+            np.array(items, np.int32),
+            golden["in:history_times"][row][known],
+            golden["in:history_types"][row][known].astype(np.uint8),
+            features=golden["in:user_features"][row],
+        )
+        wanted = {category for category, allowed in zip(categories, mask[:-1], strict=True) if allowed}
+        requests.append(
+            Request(
+                history,
+                time=int(golden["in:request_time"][row, 0]),
+                surface=int(golden["in:surface"][row, 0]),
+                excluded=frozenset(
+                    index_of[key] for key in golden["in:exclude_keys"][row].tolist() if key in index_of
+                ),
+                categories=None if mask.all() else frozenset(wanted),
+                diversity=float(golden["in:diversity"][row, 0]),
+            )
+        )
+    return requests
 
 
 def write_golden(path: Path, golden: Arrays) -> None:
@@ -85,41 +121,37 @@ def write_golden(path: Path, golden: Arrays) -> None:
     np.savez(path, allow_pickle=False, **golden)
 
 
-def _allowed(golden: Arrays, row: int, prepared: Prepared) -> NDArray[np.bool_]:
-    excluded = set(golden["in:exclude_keys"][row].tolist())
-    mask = golden["in:allowed_categories"][row]
-    wanted = {category for category, allowed in zip(prepared.categories, mask[:-1], strict=True) if allowed}
-    keys = item_keys(item.item_id for item in prepared.items).tolist()
-    return np.array(
-        [
-            key not in excluded
-            and (bool(mask[-1]) if not item.categories else not wanted.isdisjoint(item.categories))
-            for key, item in zip(keys, prepared.items, strict=True)
-        ]
-    )
-
-
-def _inputs(prepared: Prepared, config: ModelConfig) -> Arrays:
-    users = _some_users(prepared)
+def _inputs(prepared: Prepared, facts: Facts, categories: Sequence[str]) -> Arrays:
+    users, length = _some_users(prepared), facts.config.model.history
     keys = item_keys(item.item_id for item in prepared.items)
     histories: list[NDArray[np.int64]] = [keys[user.items - 1] for user in users]
-    histories[0] = histories[0][:0]
-    histories[1] = np.insert(histories[1], len(histories[1]) // 2, _UNKNOWN_KEY)
-    times = [np.resize(user.times, len(history)) for user, history in zip(users, histories, strict=True)]
+    times, types = [user.times for user in users], [user.types for user in users]
+    histories[0], times[0], types[0] = histories[0][:0], times[0][:0], types[0][:0]
+    middle = len(histories[1]) // 2
+    histories[1] = np.insert(histories[1], middle, _UNKNOWN_KEY)
+    times[1] = np.insert(times[1], middle, times[1][middle])
+    types[1] = np.insert(types[1], middle, types[1][middle])
     rows = np.arange(COUNT)
     excluded = [history if row % 4 >= 2 else history[:0] for row, history in enumerate(histories)]
-    allowed = np.ones((COUNT, len(prepared.categories) + 1), np.bool_)
-    if prepared.categories:
+    allowed = np.ones((COUNT, len(categories) + 1), np.bool_)
+    if categories:
         allowed[rows % 4 == 3] = False
-        allowed[rows % 4 == 3, rows[rows % 4 == 3] % len(prepared.categories)] = True
+        allowed[rows % 4 == 3, rows[rows % 4 == 3] % len(categories)] = True
+    features = np.zeros((COUNT, facts.vocabulary.attributes), np.int64)
+    if facts.attributes:
+        features = np.stack([user.features for user in users])
     return {
-        "history_keys": left_padded(histories, config.history, np.int64),
-        "history_times": left_padded(times, config.history, np.int64),
+        "history_keys": left_padded(histories, length, np.int64),
+        "history_times": left_padded(times, length, np.int64),
+        "history_types": left_padded(types, length, np.int32),
         "request_time": np.array([[user.times[-1] + 1] for user in users], np.int64),
-        "user_vector": np.zeros((COUNT, config.width), np.float32),
+        "user_features": features,
+        "user_vector": np.zeros((COUNT, facts.config.model.width), np.float32),
         "user_vector_fresh": (rows[:, None] % 2).astype(np.int32),
         "exclude_keys": left_padded(excluded, max(map(len, excluded)), np.int64),
         "allowed_categories": allowed,
+        "surface": np.array([[user.surfaces[-1] if len(user.surfaces) else 0] for user in users], np.int64),
+        "diversity": np.where(rows[:, None] >= COUNT - 2, _DIVERSITY, 0.0).astype(np.float32),
     }
 
 

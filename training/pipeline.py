@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 from rich.console import Console
 
-from features.catalog import CatalogError
 from features.settings import Settings
 from features.state_folder import make_state_folder
 from features.store import StoreError, open_store
+from training.ablation import ablate, ablation_lines
 from training.baselines import Counts, count
+from training.cold_trial import cold_lines, try_cold_items
 from training.config import Config
 from training.data_folder import exclusive
 from training.dataset import Prepared, open_prepared
 from training.errors import TrainingError
 from training.evaluate import Evaluation
 from training.events import prepare, print_report
-from training.export import Export, existing_export, export
-from training.report import ProtocolReport, print_summary, write_report
-from training.runs import Progress, Result, Runs
+from training.export import Export
+from training.exports import Exports
+from training.protocol_report import ProtocolReport
+from training.report import print_summary, write_report
+from training.report_sections import report_sections
+from training.runs import Progress, Runs
 from training.splits import GlobalTime, LeaveOneOut, Split, Stage, global_time
 from training.tensorflow_import import import_tensorflow
+from training.text_encoder import NoTextEncoder, open_text_encoder
+from training.workers import ALONE, Workers
 
 _MEANINGS = {
     "leave-one-out": "The newest event of each user is predicted from all earlier ones; "
@@ -47,10 +53,18 @@ class Inputs:
 class Pipeline:
     """One configuration, one state folder."""
 
-    def __init__(self, config: Config, settings: Settings, console: Console, state_dir: Path) -> None:
-        """`state_dir` may be another than that of the settings, which say where the online store is."""
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        console: Console,
+        state_dir: Path,
+        workers: Workers = ALONE,
+    ) -> None:
+        """`state_dir` may be another than that of the settings, which say where the online store is. The
+        workers may share it or have one each."""
         self._config, self._settings, self._console = config, settings, console
-        self._state_dir = state_dir
+        self._state_dir, self._workers = state_dir, workers
         self._name = config.data.name
 
     def prepare(self, inputs: Inputs) -> None:
@@ -72,35 +86,73 @@ class Pipeline:
     def train(self, seeds: Sequence[int], progress: Progress, time_split: bool = False) -> None:
         """Trains a model per seed, judges them and the baselines, writes and prints the report.
 
+        Without the text encoder that is configured training goes on without texts, and that is said.
+
         Earlier finished seeds of the same data and configuration stay in the report. The global time split
         is always reported for the baselines, and for the transformer if it has been trained for it
         (`time_split`: with the first seed). A log that the global time split leaves without a part to train
         on or to judge by is reported without it.
 
+        A worker that is not the chief helps with the training, and leaves the rest to the chief.
+
         Raises:
-            TrainingError: nothing is left to train on or to judge by, or the training diverged.
+            TrainingError: nothing is left to train on or to judge by, the training diverged, or another
+                worker is gone.
         """
         judged: list[tuple[Split, list[Evaluation]]] = []
         for split in (self._leave_one_out, self._global_time):
-            if (purpose := self._lacking(split)) is not None:
-                if split is self._leave_one_out:
-                    raise TrainingError(self._too_short(purpose))
+            if split is self._leave_one_out:
+                self._refuse_short(split)
+            elif (purpose := self._lacking(split)) is not None:
                 self._console.print(f"{split.name}: left out, as it leaves nothing to {purpose}")
                 continue
             counts = _counts(self._prepared, split)
+            if split is self._leave_one_out:
+                self._settle_text(seeds)
             if split is self._leave_one_out or time_split:
                 for seed in seeds if split is self._leave_one_out else seeds[:1]:
-                    if self._runs.finished(split, seed) is None:
+                    if not self._workers.chief:
+                        self._runs.assist(split, counts(), seed)
+                    elif self._workers.count > 1 or self._runs.finished(split, seed) is None:
                         self._runs.train(split, counts(), seed, progress)
+            if not self._workers.chief:
+                continue
             judged.append((split, self._runs.baselines(split, counts)))
-        with exclusive(self._runs.folder):
-            # Asked for inside: another process may have finished a seed, and written its report, meanwhile.
-            protocols = [
-                ProtocolReport(split.name, _MEANINGS[split.name], baselines, self._runs.all_finished(split))
-                for split, baselines in judged
-            ]
-            write_report(self._runs.folder, self._config, self._prepared, protocols)
-        print_summary(self._console, self._runs.folder, protocols, _main_cutoff(self._config))
+        if not self._workers.chief:
+            return
+        print_summary(self._console, self._runs.folder, self._report(judged))
+
+    def ablate(self, seeds: Sequence[int], progress: Progress) -> None:
+        """Trains the variants of the configuration, prints what each ingredient gains, and puts it into the
+        report if there is one.
+
+        Raises:
+            TrainingError: nothing is left to train on or to judge by, or a training diverged.
+        """
+        split = self._leave_one_out
+        self._refuse_short(split)
+        self._settle_text(seeds)
+        done = ablate(self._runs, split, seeds, _counts(self._prepared, split), progress, self._say)
+        self._say("\n".join(ablation_lines(done)))
+        if (self._runs.folder / "report.md").exists():
+            splits: tuple[Split, ...] = (split, self._global_time)
+            able = [each for each in splits if self._lacking(each) is None]
+            self._report([(each, self._runs.baselines(each, _counts(self._prepared, each))) for each in able])
+
+    def cold_items(self, seeds: Sequence[int], progress: Progress) -> None:
+        """Measures and prints how well items that nobody took are recommended.
+
+        Raises:
+            TrainingError: nothing is left to train on or to judge by, or a training diverged.
+        """
+        self._refuse_short(self._leave_one_out)
+        self._settle_text(seeds)
+        trials = try_cold_items(self._runs, seeds, progress, self._say)
+        self._say("\n".join(cold_lines(trials)))
+
+    def meet(self) -> None:
+        """Waits until all workers have come as far as this."""
+        self._runs.meet()
 
     def export(self, seed: int) -> Export:
         """Exports the model of a finished run for leave-one-out, or finds that this has been done.
@@ -108,24 +160,25 @@ class Pipeline:
         Raises:
             TrainingError: there is no finished run of this seed, or its catalogue cannot be written.
         """
-        result = self._result(seed)
-        folder = self._state_dir / "exports" / self._name
-        done = existing_export(folder, self._config, result)
-        if done is None:
-            counts = count(self._prepared.histories(), len(self._prepared.items), pairs=False)
-            weights = self._runs.run_folder(self._leave_one_out, seed) / "weights.npz"
-            try:
-                done = export(self._config, self._prepared, counts, result, weights, folder)
-            except CatalogError as error:
-                raise TrainingError(str(error)) from error
-        reused = " (reused)" if done.reused else ""
-        self._console.print(
-            f"export: {done.folder}, seed {seed}{reused}; scores of the SavedModel and the Keras model "
-            f"differ by at most {done.max_difference:.1e}",
-            soft_wrap=True,
-            highlight=False,
-        )
-        return done
+        self._settle_text_as_trained(seed)
+        return self._exports.export(seed)
+
+    def extend(self, items: Path, seed: int | None) -> Export:
+        """Adds the items of a file to the export, without training; see `training.extension`.
+
+        Args:
+            seed: of the run that the export must be of; None: whichever it is of.
+
+        Raises:
+            TrainingError: there is no export of this data and configuration, or the file cannot be used.
+        """
+        if not (self._export_folder / "training.json").exists():
+            raise TrainingError(
+                f"{self._export_folder}: there is no export to extend; run `make train` first"
+            )
+        self._settle_text_as_trained(self._config.training.seed if seed is None else seed)
+        cleaned = self._state_dir / "new-items" / self._name
+        return self._exports.extend(items, seed, cleaned, forgotten_users(self._settings))
 
     def cost(self) -> None:
         """Measures the export and prints the table.
@@ -133,13 +186,66 @@ class Pipeline:
         Raises:
             TrainingError: there is no export.
         """
-        folder = self._state_dir / "exports" / self._name
+        folder = self._export_folder
         if not (folder / "golden.npz").exists():
             raise TrainingError(f"{folder}: there is no export to measure; run `run` first")
         import_tensorflow()
         from training.cost import measure, print_costs
 
         print_costs(self._console, measure(folder))
+
+    def _report(self, judged: Sequence[tuple[Split, list[Evaluation]]]) -> list[ProtocolReport]:
+        """Writes the report; leave-one-out comes first."""
+        runs, counts = self._runs, _counts(self._prepared, self._leave_one_out)
+        with exclusive(runs.folder):
+            # Asked for inside: another process may have finished a seed, and written its report, meanwhile.
+            protocols = [self._protocol(split, baselines) for split, baselines in judged]
+            sections = report_sections(runs, self._leave_one_out, protocols[0], counts)
+            write_report(runs.folder, self._config, self._prepared, protocols, sections)
+        return protocols
+
+    def _settle_text(self, seeds: Sequence[int]) -> None:
+        """Goes on without texts if something is to be trained and the text encoder cannot be had."""
+        kind = self._config.model.text
+        finished = (self._runs.finished(self._leave_one_out, seed) is not None for seed in seeds)
+        if kind == "none" or (self._workers.chief and all(finished)):
+            return
+        try:
+            open_text_encoder(kind, self._runs.cache / "text")
+        except NoTextEncoder as error:
+            self._say(f"going on without the items' texts, as the text encoder cannot be had: {error}")
+            self._take_over(_without_text(self._config))
+
+    def _settle_text_as_trained(self, seed: int) -> None:
+        """Goes on without texts if that is how the run of a seed was trained."""
+        plain = replace(self._runs, config=_without_text(self._config))
+        if self._runs.finished(self._leave_one_out, seed) is None and plain.finished(
+            self._leave_one_out, seed
+        ):
+            self._take_over(plain.config)
+
+    def _take_over(self, config: Config) -> None:
+        self._config = config
+        for name in ("_runs", "_exports"):  # made of the configuration
+            self.__dict__.pop(name, None)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def _refuse_short(self, split: Split) -> None:
+        if (purpose := self._lacking(split)) is not None:
+            raise TrainingError(self._too_short(purpose))
+
+    def _protocol(self, split: Split, baselines: list[Evaluation]) -> ProtocolReport:
+        results = self._runs.all_finished(split)
+        return ProtocolReport(
+            protocol=split.name,
+            meaning=_MEANINGS[split.name],
+            baselines=baselines,
+            results=results,
+            judged_baselines=self._runs.judged_baselines(split),
+            judged=[self._runs.judged(split, result.seed) for result in results],
+        )
 
     def _lacking(self, split: Split) -> str | None:
         """What nobody has the events for under a split; None if somebody has, for each purpose."""
@@ -160,19 +266,27 @@ class Pipeline:
             f"that are new to them (data.min_events_per_user is {least})"
         )
 
-    def _result(self, seed: int) -> Result:
-        result = self._runs.finished(self._leave_one_out, seed)
-        if result is None:
-            raise TrainingError(f"seed {seed} has no finished run in {self._runs.folder}; run `train` first")
-        return result
+    @property
+    def _export_folder(self) -> Path:
+        return self._state_dir / "exports" / self._name
+
+    @cached_property
+    def _exports(self) -> Exports:
+        return Exports(self._config, self._prepared, self._runs, self._export_folder, self._console)
 
     @cached_property
     def _prepared(self) -> Prepared:
-        return open_prepared(self._state_dir / "data" / self._name)
+        return open_prepared(self._state_dir / "data" / self._name, self._config.behaviour)
 
     @cached_property
     def _runs(self) -> Runs:
-        return Runs(self._config, self._prepared, self._state_dir / "runs" / self._name)
+        return Runs(
+            self._config,
+            self._prepared,
+            self._state_dir / "runs" / self._name,
+            self._state_dir / "cache",
+            self._workers,
+        )
 
     @cached_property
     def _leave_one_out(self) -> Split:
@@ -181,6 +295,10 @@ class Pipeline:
     @cached_property
     def _global_time(self) -> GlobalTime:
         return global_time(self._prepared.events_path, self._config.evaluation.global_split_quantile)
+
+
+def _without_text(config: Config) -> Config:
+    return config.model_copy(update={"model": config.model.model_copy(update={"text": "none"})})
 
 
 def _counts(prepared: Prepared, split: Split) -> Callable[[], Counts]:
@@ -217,7 +335,3 @@ def forgotten_users(settings: Settings) -> frozenset[str]:
         raise TrainingError(
             f"{settings.store}: the list of forgotten users cannot be read ({error})"
         ) from error
-
-
-def _main_cutoff(config: Config) -> int:
-    return 10 if 10 in config.evaluation.cutoffs else config.evaluation.cutoffs[0]

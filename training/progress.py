@@ -52,3 +52,12 @@ class ConsoleProgress(Progress):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def private(self, epsilon: float, delta: float) -> None:
+        """See `Progress`."""
+        self._console.print(
+            f"private training: epsilon {epsilon:.2f} at delta {delta:g}, for each user; "
+            "docs/decisions/0017-private-training.md says what that covers",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,9 +1,9 @@
-"""The graph that is served: a trained encoder, the catalogue, retrieval and its filters, in terms of item
-keys.
+"""The graph that is served: a trained model, the catalogue, retrieval and its filters, ranking, diversity, in
+terms of item keys.
 
 Two signatures over one set of weights: `recommend` and `encode`. Work that a request does not need is not
-done: rows with a fresh vector are not encoded, filters cost nothing where none is set, and an output that
-nobody asked for is pruned away by whoever runs the graph.
+done: rows with a fresh vector are not encoded, filters and diversity cost nothing where nobody asks for them,
+and an output that nobody asked for is pruned away by whoever runs the graph.
 """
 
 from __future__ import annotations
@@ -16,44 +16,69 @@ from numpy.typing import NDArray
 
 from features.catalog import CatalogItem
 from features.schema import PADDING_KEY, item_keys
-from training.model import HistoryEncoder
+from training.config import Freshness
+from training.diversity import diversified
+from training.lookup import Lookup
+from training.model import Histories, HistoryEncoder, asked_at
+from training.ranker import Candidates, Ranker, log_shares, sampling_shift
+from training.reasons import reasons
+from training.trained import Trained
 
 _LARGEST_COMPONENT = 1e6
 """A cached user vector with a larger (or a not finite) component is not believed, and the row is encoded."""
+_NO_CANDIDATE = -1e9
+_DAY_S = 86_400.0
 
 
 class Served(tf.Module):
     """What `tf.saved_model.save` gets."""
 
     def __init__(
-        self,
-        encoder: HistoryEncoder,
-        items: Sequence[CatalogItem],
-        categories: Sequence[str],
-        *,
-        page_size: int,
+        self, trained: Trained, items: Sequence[CatalogItem], categories: Sequence[str], *, page_size: int
     ) -> None:
-        """`items[i]` has index i + 1 in the encoder; the `allowed_categories` axis is `categories`, and after
+        """`items[i]` has index i + 1 in the model; the `allowed_categories` axis is `categories`, and after
         them one slot for the items that have none."""
         super().__init__()
+        facts, model, ranker = trained.facts, trained.model, trained.ranker
+        config = facts.config
         # Only the weights are part of the artefact: a tracked Keras model would be saved with signatures of
-        # its own.
-        self._encoder = lambda: encoder
-        self._weights = [weight.value for weight in encoder.weights]
-        self.history, self.width = encoder.config.history, encoder.config.width
+        # its own. The table that item vectors were trained in is not: they are saved as they came out.
+        self._untracked = _Untracked(model, ranker)
+        of_table = {id(weight) for weight in model.table.weights}
+        self._weights = [weight.value for weight in model.weights if id(weight) not in of_table]
+        self._ranker_weights = [weight.value for weight in ranker.weights] if ranker else []
+        self.history, self.width = config.model.history, config.model.width
         self.page_size = min(page_size, len(items))
+        # What is re-scored or re-ordered: more than a page only if the ranking network was trained so.
+        self.pool = min(max(self.page_size, config.ranker.candidates if ranker else 0), len(items))
+        self._recent = min(config.ranker.recent, self.history)
+        self._shift = sampling_shift(min(config.ranker.candidates, len(items)), config.ranker.negatives)
+        self._freshness = config.behaviour.freshness
         keys = item_keys(item.item_id for item in items)
-        order = np.argsort(keys)
         self._keys = tf.Variable(np.concatenate([[PADDING_KEY], keys]), trainable=False)  # (N + 1,)
-        self._sorted_keys = tf.Variable(keys[order], trainable=False)
-        self._sorted_index = tf.Variable(order.astype(np.int32) + 1, trainable=False)
+        self._index = Lookup(keys, np.arange(1, len(keys) + 1, dtype=np.int32))
+        self._vectors = tf.Variable(trained.items.vectors, trainable=False)  # (N + 1, D)
+        self._levels = tf.Variable(trained.items.levels, trainable=False)  # (N + 1,)
+        self._has_levels = bool(trained.items.levels.any())
+        self._item_times = tf.Variable(facts.item_times, trainable=False)  # (N + 1,)
+        self._published = (
+            tf.Variable(facts.published, trainable=False) if facts.published.any() else None  # (N + 1,)
+        )
+        self._popularity = tf.Variable(facts.popularity, trainable=False)  # (N + 1,)
+        self._attributes = Lookup(facts.vocabulary.keys, facts.vocabulary.rows)
+        surfaces = facts.surfaces if len(facts.surfaces) else np.zeros(1, np.int64)
+        rows = np.arange(1, len(surfaces) + 1) if len(facts.surfaces) else np.zeros(1)
+        self._surfaces = Lookup(surfaces, rows.astype(np.int32))
+        self._kept_types = tf.Variable(facts.kept_types, trainable=False)
         self._item_categories = tf.Variable(
             _category_matrix(items, categories), trainable=False
         )  # (C, N + 1)
         batch = {
             "history_keys": tf.TensorSpec((None, self.history), tf.int64, "history_keys"),
             "history_times": tf.TensorSpec((None, self.history), tf.int64, "history_times"),
+            "history_types": tf.TensorSpec((None, self.history), tf.int32, "history_types"),
             "request_time": tf.TensorSpec((None, 1), tf.int64, "request_time"),
+            "user_features": tf.TensorSpec((None, facts.vocabulary.attributes), tf.int64, "user_features"),
         }
         more = {
             "user_vector": tf.TensorSpec((None, self.width), tf.float32, "user_vector"),
@@ -62,70 +87,147 @@ class Served(tf.Module):
             "allowed_categories": tf.TensorSpec(
                 (None, self._item_categories.shape[0]), tf.bool, "allowed_categories"
             ),
+            "surface": tf.TensorSpec((None, 1), tf.int64, "surface"),
+            "diversity": tf.TensorSpec((None, 1), tf.float32, "diversity"),
         }
         self.encode = tf.function(self._encode, input_signature=list(batch.values()))
         self.recommend = tf.function(self._recommend, input_signature=[*batch.values(), *more.values()])
 
     def _encode(
-        self, history_keys: tf.Tensor, history_times: tf.Tensor, request_time: tf.Tensor
+        self,
+        history_keys: tf.Tensor,
+        history_times: tf.Tensor,
+        history_types: tf.Tensor,
+        request_time: tf.Tensor,
+        user_features: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """Histories to user vectors, float32 `[B, D]`. This model does not look at the times."""
-        return {"user_vector": self._encoded(history_keys)}
+        """Histories to user vectors, float32 `[B, D]`."""
+        histories = self._histories(history_keys, history_times, history_types, request_time, user_features)
+        return {"user_vector": self._untracked.encoder(histories, self._vectors, newest_only=True)}
 
     def _recommend(
         self,
         history_keys: tf.Tensor,
         history_times: tf.Tensor,
+        history_types: tf.Tensor,
         request_time: tf.Tensor,
+        user_features: tf.Tensor,
         user_vector: tf.Tensor,
         user_vector_fresh: tf.Tensor,
         exclude_keys: tf.Tensor,
         allowed_categories: tf.Tensor,
+        surface: tf.Tensor,
+        diversity: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The best `page_size` items that pass the filters; shapes and meaning as in DESIGN §3.2."""
-        vector = self._current(history_keys, user_vector, user_vector_fresh)  # (B, D)
+        histories = self._histories(history_keys, history_times, history_types, request_time, user_features)
+        vector = self._current(histories, user_vector, user_vector_fresh)  # (B, D)
         # Over the padding row, too: to leave it out here would copy the whole matrix on every call.
-        scores = tf.matmul(vector, self._encoder().items, transpose_b=True)  # (B, N + 1)
-        scores = self._without_excluded(scores, exclude_keys)
-        scores = self._within_categories(scores, allowed_categories)
-        top, index = tf.math.top_k(scores, self.page_size)  # of equal scores the lower index comes first
+        scores = tf.matmul(vector, self._vectors, transpose_b=True)  # (B, N + 1)
+        if self._has_levels:
+            scores += self._levels
+        lift = 0.0
+        if self._freshness is not None:
+            lift = _lift(self._freshness, request_time, self._item_times)  # (B, N + 1)
+        allowed = self._without_excluded(scores + lift, exclude_keys)
+        allowed = self._within_categories(allowed, allowed_categories)
+        if self._published is not None:
+            allowed = tf.where(self._published <= request_time, allowed, -np.inf)
+        top, index = tf.math.top_k(allowed, self.pool)  # of equal scores the lower index comes first
+        if self._untracked.ranker is not None:
+            own = tf.gather(scores, index, batch_dims=1)
+            lifted = top - own if self._freshness is not None else 0.0
+            logits = self._ranked(histories, vector, index, tf.where(top > -np.inf, own, -np.inf), surface)
+            top, order = tf.math.top_k(tf.where(top > -np.inf, logits + lifted, -np.inf), self.pool)
+            index = tf.gather(index, order, batch_dims=1)
+        top, index = self._page(top, index, diversity)
         allowed = top > -np.inf
+        shown = tf.sigmoid(top) if self._untracked.ranker is not None else top
+        because = tf.gather(
+            histories.items, reasons(self._vectors, histories.items, index), batch_dims=1
+        )  # (B, K)
         return {
             "item_keys": tf.where(allowed, tf.gather(self._keys, index), np.int64(PADDING_KEY)),
-            "scores": tf.where(allowed, top, 0.0),
-            "reason_keys": tf.where(allowed, self._reasons(history_keys, index), np.int64(PADDING_KEY)),
+            "scores": tf.where(allowed, shown, 0.0),
+            "reason_keys": tf.where(allowed, tf.gather(self._keys, because), np.int64(PADDING_KEY)),
             "user_vector": vector,
         }
 
-    def _current(self, history_keys: tf.Tensor, vector: tf.Tensor, fresh: tf.Tensor) -> tf.Tensor:
+    def _histories(
+        self,
+        keys: tf.Tensor,
+        times: tf.Tensor,
+        types: tf.Tensor,
+        request_time: tf.Tensor,
+        user_features: tf.Tensor,
+    ) -> Histories:
+        """What a history is without its unknown items and the events that do not count, right-aligned."""
+        index = self._index(keys)
+        kept = tf.gather(
+            self._kept_types, tf.where((types > 0) & (types < self._kept_types.shape[0]), types, 0)
+        )
+        known = (index > 0) & kept
+        # In the same order without gaps.
+        place = tf.range(self.history) + tf.where(known, self.history, 0)
+        order = tf.argsort(place, axis=1)
+        index, times, types = (
+            tf.gather(tf.where(known, values, tf.zeros_like(values)), order, batch_dims=1)
+            for values in (index, times, types)
+        )
+        return Histories(index, times, types, asked_at(times, request_time), self._attributes(user_features))
+
+    def _current(self, histories: Histories, vector: tf.Tensor, fresh: tf.Tensor) -> tf.Tensor:
         """Each row's vector: the given one where it is fresh, else a new one; float32 `[B, D]`."""
         # Not "any component too large": a NaN compares false either way, and must not pass.
         usable = (fresh[:, 0] != 0) & tf.reduce_all(tf.abs(vector) < _LARGEST_COMPONENT, axis=1)
 
         def encode_the_rest() -> tf.Tensor:
             rows = tf.where(~usable)
-            return tf.tensor_scatter_nd_update(
-                vector, rows, self._encoded(tf.gather(history_keys, rows[:, 0]))
-            )
+            rest = Histories(*(tf.gather(values, rows[:, 0]) for values in histories))
+            encoded = self._untracked.encoder(rest, self._vectors, newest_only=True)
+            return tf.tensor_scatter_nd_update(vector, rows, encoded)
 
         return tf.cond(tf.reduce_all(usable), lambda: tf.identity(vector), encode_the_rest)
 
-    def _encoded(self, keys: tf.Tensor) -> tf.Tensor:
-        """int64 `[B, T]` to float32 `[B, D]`."""
-        index = self._index(keys)
-        known = index > 0
-        # Right-aligned without gaps, in the same order: what the history is without its unknown items.
-        place = tf.range(self.history) + tf.where(known, self.history, 0)
-        index = tf.gather(index, tf.argsort(place, axis=1), batch_dims=1)
-        return self._encoder()(index, newest_only=True)
+    def _ranked(
+        self, histories: Histories, vector: tf.Tensor, index: tf.Tensor, scores: tf.Tensor, surface: tf.Tensor
+    ) -> tf.Tensor:
+        """The ranking network's logits of candidates, float32 `[B, C]`; `scores`: -inf for none."""
+        recent = histories.items[:, -self._recent :]
+        real = tf.cast(recent > 0, tf.float32)[..., None]
+        candidates = Candidates(
+            user=vector,
+            items=tf.gather(self._vectors, index),
+            scores=log_shares(tf.maximum(scores, _NO_CANDIDATE)),
+            popularity=tf.gather(self._popularity, index),
+            item_times=tf.gather(self._item_times, index),
+            recent=tf.gather(self._vectors, recent) * real,
+            recent_times=tf.where(recent > 0, histories.times[:, -self._recent :], 0),
+            features=histories.features,
+            surface=self._surfaces(surface)[:, 0],
+            time=histories.asked[:, -1],
+        )
+        assert self._untracked.ranker is not None
+        return self._untracked.ranker(candidates) - self._shift
 
-    def _index(self, keys: tf.Tensor) -> tf.Tensor:
-        """Keys to catalogue indices, int32 of the same shape; 0 for padding and unknown keys."""
-        flat = tf.reshape(keys, [-1])
-        # A key above all others would be looked up behind the end; the last key is not equal to it either.
-        at = tf.minimum(tf.searchsorted(self._sorted_keys, flat), self._sorted_keys.shape[0] - 1)
-        found = tf.equal(tf.gather(self._sorted_keys, at), flat)
-        return tf.reshape(tf.where(found, tf.gather(self._sorted_index, at), 0), tf.shape(keys))
+    def _page(self, top: tf.Tensor, index: tf.Tensor, diversity: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The slots of the page, scores and indices `[B, K]`, of candidates `[B, C]` in order of score."""
+
+        plain = top[:, : self.page_size], index[:, : self.page_size]
+
+        def diverse() -> tuple[tf.Tensor, tf.Tensor]:
+            rows = tf.where(diversity[:, 0] > 0.0)
+            some, found = (tf.gather(values, rows[:, 0]) for values in (top, index))
+            wanted = tf.clip_by_value(tf.gather(diversity, rows[:, 0]), 0.0, 1.0)
+            order = diversified(some, tf.gather(self._vectors, found), wanted, self.page_size)
+            scores, slots = (tf.gather(values, order, batch_dims=1) for values in (some, found))
+            return (
+                tf.tensor_scatter_nd_update(plain[0], rows, scores),
+                tf.tensor_scatter_nd_update(plain[1], rows, slots),
+            )
+
+        page: tuple[tf.Tensor, tf.Tensor] = tf.cond(tf.reduce_any(diversity > 0.0), diverse, lambda: plain)
+        return page
 
     def _without_excluded(self, scores: tf.Tensor, exclude_keys: tf.Tensor) -> tf.Tensor:
         """Scores `[B, N + 1]` with −inf for what is excluded, and for padding in every row."""
@@ -147,19 +249,20 @@ class Served(tf.Module):
 
         return tf.cond(tf.reduce_all(allowed), lambda: tf.identity(scores), filtered)
 
-    def _reasons(self, history_keys: tf.Tensor, recommended: tf.Tensor) -> tf.Tensor:
-        """For each recommended item the item of the history whose vector has the highest cosine with it.
 
-        int64 `[B, T]` keys and int32 `[B, K]` indices to int64 `[B, K]` keys; 0 where the history holds no
-        known item. Of equals, the oldest.
-        """
-        index, items = self._index(history_keys), self._encoder().items
-        history = tf.math.l2_normalize(tf.gather(items, index), axis=-1)  # (B, T, D)
-        # The length of the recommended item's own vector does not change which of the cosines is the highest.
-        cosines = tf.matmul(tf.gather(items, recommended), history, transpose_b=True)  # (B, K, T)
-        unknown = tf.where(index > 0, 0.0, -np.inf)
-        best = tf.argmax(cosines + unknown[:, None, :], axis=-1, output_type=tf.int32)  # (B, K)
-        return tf.gather(self._keys, tf.gather(index, best, batch_dims=1))
+class _Untracked:
+    """Models that `tf.saved_model` does not see."""
+
+    def __init__(self, encoder: HistoryEncoder, ranker: Ranker | None) -> None:
+        self.encoder, self.ranker = encoder, ranker
+
+
+def _lift(freshness: Freshness, request_time: tf.Tensor, item_times: tf.Tensor) -> tf.Tensor:
+    """What the scores of items gain by being new, float32 `[B, N + 1]`; nothing where an item's time is not
+    known."""
+    age_s = tf.cast(tf.maximum(request_time - item_times, 0), tf.float32)
+    gained = freshness.weight * tf.pow(0.5, age_s / (freshness.half_life_days * _DAY_S))
+    return tf.where(item_times > 0, gained, 0.0)
 
 
 def _category_matrix(items: Sequence[CatalogItem], categories: Sequence[str]) -> NDArray[np.float32]:

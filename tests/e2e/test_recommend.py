@@ -318,3 +318,14 @@ def test_locust_runs_from_the_folder_and_prints_its_figures(deployment: Deployme
     done = deployment.run("locust", "-f", "loadtest/", "--headless", "-u", "10", "-t", "5s")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "p99" in done.stdout + done.stderr
+
+
+async def test_diversity_changes_the_page_and_widens_it(gateway: RecommenderStub) -> None:
+    def genres(response: pb.RecommendResponse) -> int:
+        return len({category for item in response.items for category in item.categories})
+
+    plain = diverse = 0
+    for user in ("1", "13", "59", "196", "276"):
+        plain += genres(await page(gateway, user))
+        diverse += genres(await page(gateway, user, diversity=0.8))
+    assert diverse > plain

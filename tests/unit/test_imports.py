@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "inference": {"features"},
     "rollout": {"client", "features", "inference"},
     "loadtest": {"client"},
-    "benchmarks": {"client", "features"},
+    # It compares what is served with what was trained.
+    "benchmarks": {"client", "features", "training"},
     "stack": {"client", "features"},
 }
 # How a process is configured is one file for all: these read it though their package does not use features.

@@ -106,3 +106,30 @@ def test_a_version_is_published_for_the_profile_that_is_named(tmp_path: Path) ->
     (tmp_path / ".installed").touch()
     done = make("--dry-run", f"OURS={tmp_path}", "-o", f"{tmp_path}/.installed", "publish", "PROFILE=gpu")
     assert "rollout publish --profile gpu" in done.stdout
+
+
+def test_new_items_are_added_to_the_export_before_it_is_published(tmp_path: Path) -> None:
+    """And if they cannot be, nothing is published."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    (tmp_path / ".installed").touch()
+    words = (f"OURS={tmp_path}", "-o", f"{tmp_path}/.installed", "publish", "CONFIG=a.toml", "SEED=3")
+    for status, ran in ((0, ["-m training extend", "-m rollout publish"]), (2, ["-m training extend"])):
+        python.write_text(f'#!/bin/sh\necho "$@"\ntest $2 = rollout || exit {status}\n')
+        python.chmod(0o755)
+        done = make(*words, "ITEMS=new items.csv")
+        said = done.stdout.splitlines()
+        assert [line[: len(start)] for line, start in zip(said, ran, strict=True)] == ran
+        assert said[0].endswith("--config a.toml --seed 3 --items new items.csv")
+        assert (done.returncode == 0) == (status == 0)
+    assert [line for line in make(*words).stdout.splitlines() if "extend" in line] == []
+
+
+@pytest.mark.parametrize("command", ["ablate", "cold-items"])
+def test_what_is_measured_is_measured_for_the_configuration_and_the_seeds_named(
+    tmp_path: Path, command: str
+) -> None:
+    (tmp_path / ".installed").touch()
+    words = (f"OURS={tmp_path}", "-o", f"{tmp_path}/.installed", command, "CONFIG=shop.toml", "SEEDS=4,5")
+    done = make("--dry-run", *words)
+    assert f"training {command} --config shop.toml --seeds 4,5" in done.stdout

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,7 @@ from features.catalog import CatalogError
 from features.settings import load_settings
 from features.store import open_store
 from training.__main__ import main
-from training.pipeline import Pipeline
+from training.exports import Exports
 
 CONFIG = """
 [data]
@@ -128,13 +129,15 @@ def test_forgotten_users_are_left_out_wherever_the_data_goes(
 def test_a_catalogue_that_cannot_be_written_is_said(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise CatalogError("catalog.lmdb: the catalogue cannot be written (no space)")
 
     assert prepare(shop) == 0
-    monkeypatch.setattr(Pipeline, "_result", lambda *_: None)
-    monkeypatch.setattr("training.pipeline.existing_export", lambda *_: None)
-    monkeypatch.setattr("training.pipeline.export", full)
+    monkeypatch.setattr(Exports, "_result", lambda *_: SimpleNamespace(seed=1, fingerprint=""))
+    monkeypatch.setattr("training.exports.existing_export", lambda *_: None)
+    monkeypatch.setattr("training.facts.gather_facts", lambda *_: None)
+    monkeypatch.setattr("training.trained.load_trained", lambda *_: None)
+    monkeypatch.setattr("training.exports.export", full)
     assert main(["export", "--config", str(shop), "--state-dir", str(shop.parent / "var")]) == 2
     assert capsys.readouterr().err == "catalog.lmdb: the catalogue cannot be written (no space)\n"
 

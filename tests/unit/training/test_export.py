@@ -26,6 +26,7 @@ min_events_per_user = 3
 [data.items]
 columns = { item_id = "item_id", title = "title", categories = "categories" }
 [model]
+text = "none"
 layers = 1
 width = 16
 heads = 2
@@ -77,10 +78,10 @@ def monkeypatch_module(tmp_path_factory):
 def test_a_run_leaves_an_export_a_report_and_curves(trained):
     export, runs = trained / "var/exports/shop", trained / "var/runs/shop"
     assert {path.name for path in export.iterdir()} == {
-        "model.savedmodel", "catalog.lmdb", "golden.npz", "training.json",
+        "model.savedmodel", "catalog.lmdb", "golden.npz", "judged.npz", "training.json",
     }  # fmt: skip
     description = json.loads((export / "training.json").read_text())
-    assert description["widths"] == {"T": 8, "D": 16, "C": 3, "K": 31}
+    assert description["widths"] == {"T": 8, "D": 16, "C": 3, "K": 31, "F": 1}
     assert description["seed"] == 1
     assert description["parity"] < 1e-4
     metrics = json.loads((runs / "metrics.json").read_text())["protocols"]
@@ -114,8 +115,9 @@ def test_the_catalogue_has_every_item_and_no_item_is_its_own_neighbour(trained):
 def test_golden_requests_are_varied_and_the_saved_model_repeats_their_answers(trained):
     golden = dict(np.load(trained / "var/exports/shop/golden.npz"))
     assert {name for name in golden if name.startswith("in:")} == {
-        "in:history_keys", "in:history_times", "in:request_time", "in:user_vector", "in:user_vector_fresh",
-        "in:exclude_keys", "in:allowed_categories",
+        "in:history_keys", "in:history_times", "in:history_types", "in:request_time", "in:user_features",
+        "in:user_vector", "in:user_vector_fresh", "in:exclude_keys", "in:allowed_categories", "in:surface",
+        "in:diversity",
     }  # fmt: skip
     assert all(len(array) == 16 for array in golden.values())
     assert set(golden["in:user_vector_fresh"].ravel().tolist()) == {0, 1}

@@ -10,16 +10,19 @@ from training.baselines import count
 from training.checkpoint import TrainingState, load_state
 from training.config import Config
 from training.errors import TrainingError
+from training.facts import gather_facts
 from training.runs import Progress, Runs
-from training.splits import LeaveOneOut
+from training.splits import Case, LeaveOneOut
 from training.train import ModelRanker, Trainer
 
 
 def config(**training):
+    model = {"layers": 1, "width": 16, "heads": 2, "history": 8, "dropout": 0.1, "text": "none"}
     return Config.model_validate(
         {
             "data": {"name": "cycles"},
-            "model": {"layers": 1, "width": 16, "heads": 2, "history": 8, "dropout": 0.1},
+            "model": model,
+            "ranker": {"train": False},
             "training": {"epochs": 4, "batch_size": 16, "learning_rate": 0.01, "warmup_steps": 4, **training},
         }
     )
@@ -29,8 +32,20 @@ def counts(prepared):
     return count((LeaveOneOut().training_part(h) for h in prepared.histories()), len(prepared.items))
 
 
+def facts(prepared, **training):
+    return gather_facts(config(**training), prepared, counts(prepared), prepared.folder / "cache")
+
+
 def trainer(prepared, seed=1, **training):
-    return Trainer(config(**training), prepared, LeaveOneOut(), counts(prepared), seed)
+    return Trainer(facts(prepared, **training), prepared, LeaveOneOut(), counts(prepared), seed)
+
+
+def runs(folder: Path, prepared, **training):
+    return Runs(config(**training), prepared, folder / "runs", folder / "cache")
+
+
+def case(history):
+    return Case(history, np.array([1], np.int32), 0)
 
 
 def figures(state):
@@ -93,7 +108,7 @@ def test_scores_that_are_not_finite_are_said(cycles):
     training = trainer(cycles)
     training.model.set_weights([np.full_like(weights, np.nan) for weights in training.model.get_weights()])
     with pytest.raises(TrainingError, match="not finite; train with a lower learning_rate"):
-        ModelRanker(training.model).scores(list(cycles.histories()))
+        ModelRanker(training.model, facts(cycles)).scores([case(user) for user in cycles.histories()])
 
 
 def test_a_seed_decides_the_run_and_another_seed_gives_another(cycles, tmp_path: Path):
@@ -129,24 +144,29 @@ def test_a_checkpoint_that_cannot_be_read_is_as_none(tmp_path: Path):
 
 
 def test_a_finished_run_is_found_again_and_one_of_other_settings_is_not(cycles, tmp_path: Path):
-    runs = Runs(config(epochs=1), cycles, tmp_path)
-    assert runs.finished(LeaveOneOut(), 1) is None
-    result = runs.train(LeaveOneOut(), counts(cycles), 1, Progress())
-    assert runs.finished(LeaveOneOut(), 1) == result
-    assert runs.all_finished(LeaveOneOut()) == [result]
-    assert runs.finished(LeaveOneOut(), 2) is None
-    assert not (runs.run_folder(LeaveOneOut(), 1) / "checkpoint.npz").exists()
+    these = runs(tmp_path, cycles, epochs=1)
+    assert these.finished(LeaveOneOut(), 1) is None
+    result = these.train(LeaveOneOut(), counts(cycles), 1, Progress())
+    assert these.finished(LeaveOneOut(), 1) == result
+    assert these.all_finished(LeaveOneOut()) == [result]
+    assert these.finished(LeaveOneOut(), 2) is None
+    judged = these.judged(LeaveOneOut(), 1)
+    assert len(judged.users) == result.test.users == 60
+    assert judged.values["ndcg@10"].mean() == pytest.approx(result.test.metrics["ndcg@10"])
+    assert not (these.run_folder(LeaveOneOut(), 1) / "checkpoint.npz").exists()
     for other in (
-        Runs(config(epochs=2), cycles, tmp_path),
-        Runs(config(epochs=1), dataclasses.replace(cycles, fingerprint="0" * 64), tmp_path),
+        runs(tmp_path, cycles, epochs=2),
+        runs(tmp_path, dataclasses.replace(cycles, fingerprint="0" * 64), epochs=1),
     ):
         assert other.finished(LeaveOneOut(), 1) is None
+    (these.run_folder(LeaveOneOut(), 1) / "judged.npz").unlink()
+    assert these.finished(LeaveOneOut(), 1) is None
 
 
 def test_a_run_does_not_go_on_from_the_checkpoint_of_other_settings(cycles, tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
-        Runs(config(), cycles, tmp_path).train(LeaveOneOut(), counts(cycles), 1, Interrupted(epochs=1))
-    result = Runs(config(epochs=1, learning_rate=1e-12), cycles, tmp_path).train(
+        runs(tmp_path, cycles).train(LeaveOneOut(), counts(cycles), 1, Interrupted(epochs=1))
+    result = runs(tmp_path, cycles, epochs=1, learning_rate=1e-12).train(
         LeaveOneOut(), counts(cycles), 1, Progress()
     )
     assert len(result.curve) == 1
@@ -156,6 +176,6 @@ def test_a_run_does_not_go_on_from_the_checkpoint_of_other_settings(cycles, tmp_
 def test_a_model_ranks_from_the_newest_events_of_a_history(cycles, tmp_path: Path):
     training = trainer(cycles)
     user = max(cycles.histories(), key=len)
-    ranker = ModelRanker(training.model)
-    newest = dataclasses.replace(user, items=user.items[-8:])
-    assert ranker.scores([user]) == pytest.approx(ranker.scores([newest]), abs=1e-6)
+    ranker = ModelRanker(training.model, facts(cycles))
+    newest = user.where(np.arange(len(user)) >= len(user) - 8)
+    assert ranker.scores([case(user)]) == pytest.approx(ranker.scores([case(newest)]), abs=1e-6)
