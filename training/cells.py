@@ -13,7 +13,7 @@ import ibis
 import ibis.expr.datatypes as dt
 
 from features.schema import EventType
-from training.config import EventsConfig, TimeFormat
+from training.data_config import EventsConfig, TimeFormat
 from training.errors import TrainingError
 from training.source_files import LINE, SourceTable
 

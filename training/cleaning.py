@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from features.schema import MAX_ID_BYTES
 from training import cells, item_cells
-from training.config import DataConfig, ItemsConfig, UsersConfig
+from training.data_config import DataConfig, ItemsConfig, UsersConfig
 from training.source_files import LINE, SourceTable
 
 FORGOTTEN = "forgotten user"

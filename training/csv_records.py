@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TextIO
 
-from training.config import FileConfig
+from training.data_config import FileConfig
 
 BROKEN_QUOTE = "unclosed or misplaced quote"
 TOO_LONG = f"a cell is longer than {csv.field_size_limit():,} characters"

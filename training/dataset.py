@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from features.catalog import CatalogItem
 from features.schema import EventType, item_keys
-from training.config import VECTOR_PREFIX, BehaviourConfig
+from training.data_config import VECTOR_PREFIX
 from training.errors import TrainingError
+from training.model_config import BehaviourConfig
 from training.user_log import Exposures, History, read_exposures, read_histories
 
 __all__ = ["Exposures", "History", "Prepared", "open_prepared"]

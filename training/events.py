@@ -29,7 +29,8 @@ from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
 
-from training.config import Config, DataConfig
+from training.config import Config
+from training.data_config import DataConfig
 from training.data_folder import earlier_report, exclusive, replacing
 from training.data_report import DataReport, print_report
 from training.errors import TrainingError

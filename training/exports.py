@@ -15,7 +15,8 @@ from rich.console import Console
 
 from features.catalog import CatalogError
 from training.baselines import count
-from training.config import VECTOR_PREFIX, Config
+from training.config import Config
+from training.data_config import VECTOR_PREFIX
 from training.data_folder import exclusive, replacing
 from training.data_report import FileAccount
 from training.dataset import Prepared

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features.catalog import CatalogItem
-from training.config import VECTOR_PREFIX
+from training.data_config import VECTOR_PREFIX
 from training.dataset import Prepared
 from training.errors import TrainingError
 

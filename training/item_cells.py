@@ -9,7 +9,7 @@ import ibis
 import ibis.expr.types as ir
 
 from training import cells
-from training.config import VECTOR_PREFIX, ItemsConfig
+from training.data_config import VECTOR_PREFIX, ItemsConfig
 from training.errors import TrainingError
 from training.source_files import SourceTable
 

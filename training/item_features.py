@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from features.catalog import CatalogItem
-from training.config import ModelConfig
+from training.model_config import ModelConfig
 from training.text_cache import encode_cached
 from training.text_encoder import open_text_encoder
 

@@ -25,8 +25,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from training.config import BehaviourConfig, ModelConfig
 from training.item_features import ItemInputs, ItemTable
+from training.model_config import BehaviourConfig, ModelConfig
 
 BLOCKED = -1e9
 """Added to the attention logit of what must not be seen; finite, so a row that sees nothing stays finite."""

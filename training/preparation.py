@@ -13,7 +13,7 @@ from typing import Any
 import ibis
 
 from training import cells, cleaning
-from training.config import DataConfig
+from training.data_config import DataConfig
 from training.data_report import DataReport, FileAccount
 from training.duckdb_session import duckdb_in
 from training.errors import TrainingError

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from training.config import RankerConfig
 from training.model import BLOCKED, TIME_BUCKETS, time_bucket
+from training.model_config import RankerConfig
 
 _SIDE = 8
 """Width of the embeddings of attributes, surface, hour, weekday and age."""

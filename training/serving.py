@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from features.catalog import CatalogItem
 from features.schema import PADDING_KEY, item_keys
-from training.config import Freshness
 from training.diversity import diversified
 from training.lookup import Lookup
 from training.model import Histories, HistoryEncoder, asked_at
+from training.model_config import Freshness
 from training.ranker import Candidates, Ranker, log_shares, sampling_shift
 from training.reasons import reasons
 from training.trained import Trained

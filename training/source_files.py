@@ -22,8 +22,8 @@ import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.config import FileConfig
 from training.csv_records import records
+from training.data_config import FileConfig
 from training.errors import TrainingError
 
 LINE = "riptide:line"

@@ -21,9 +21,10 @@ from gateway.model_inputs import Row, model_inputs
 from gateway.versions import ServingVersion
 from training.baselines import count
 from training.cold_items import ItemVectors
-from training.config import BehaviourConfig, Config
+from training.config import Config
 from training.dataset import Prepared, open_prepared
 from training.facts import gather_facts
+from training.model_config import BehaviourConfig
 from training.serving import Served
 from training.splits import LeaveOneOut
 from training.train import Trainer

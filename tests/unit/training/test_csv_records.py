@@ -8,8 +8,8 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.config import FileConfig
 from training.csv_records import BROKEN_QUOTE, TOO_LONG, records
+from training.data_config import FileConfig
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 

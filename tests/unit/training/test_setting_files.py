@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from features.schema import EventType
-from training.config import TimeFormat, load_config
+from training.config import load_config
+from training.data_config import TimeFormat
 from training.dataset import open_prepared
 from training.events import prepare
 

@@ -27,8 +27,9 @@ from tests.unit.training.recommending import (
     trained,
 )
 from training.cold_items import ItemVectors
-from training.config import BehaviourConfig, load_config
+from training.config import load_config
 from training.dataset import Prepared
+from training.model_config import BehaviourConfig
 from training.ranker import build_ranker
 
 CONFIGS = Path(__file__).parents[3] / "training" / "configs"

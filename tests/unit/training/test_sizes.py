@@ -8,10 +8,11 @@ import keras
 import pytest
 
 from training.baselines import count
-from training.config import SIZES, Config, ModelConfig
+from training.config import Config
 from training.distribution import Distribution
 from training.facts import gather_facts
 from training.loss import WindowLoss
+from training.model_config import SIZES, ModelConfig
 from training.splits import LeaveOneOut
 from training.steps import Steps, make_optimizer
 from training.windows import training_windows

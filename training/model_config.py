@@ -1,0 +1,127 @@
+"""The tables of a configuration that say what the model is: `[model]`, `[ranker]`, `[behaviour]`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from features.schema import EventType
+from training.data_config import Table, event_type
+
+Size = Literal["small", "base", "large"]
+
+SIZES: Mapping[Size, Mapping[str, int | float]] = {
+    "small": {"layers": 1, "width": 64, "heads": 2, "history": 50, "dropout": 0.4},
+    "base": {"layers": 2, "width": 128, "heads": 4, "history": 100, "dropout": 0.3},
+    "large": {"layers": 8, "width": 256, "heads": 8, "history": 200, "dropout": 0.2},
+}
+"""What a size stands for; each key can be set by itself as well."""
+
+
+class ModelConfig(Table):
+    """The size of the transformer, what it is told, and the graph that is served."""
+
+    size: Size = "small"
+    """`small` trains on two CPU cores, `base` wants more of them, `large` a GPU. It gives the first five keys
+    below, where they are not set themselves."""
+    layers: Annotated[int, Field(ge=1, le=64)] = 1
+    width: Annotated[int, Field(ge=8, le=4096)] = 64
+    """Width of the item embeddings, the encoder and the user vector (D)."""
+    heads: Annotated[int, Field(ge=1, le=64)] = 2
+    history: Annotated[int, Field(ge=2, le=4096)] = 50
+    """Newest events that the encoder sees (T)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    feed_forward: Annotated[int, Field(ge=1, le=16)] = 2
+    """Width of the feed-forward network of a block, as a multiple of `width`."""
+    times: bool = True
+    """Whether attention depends on how long ago an event was."""
+    text: Literal["none", "multilingual", "minilm"] = "multilingual"
+    """The language model that reads the items' texts, for the vectors of items that nobody took yet."""
+    item_features: bool = False
+    """Whether all item vectors are made of ids and features (text, categories, `embedding:*` vectors), and
+    not only those of items that nobody took."""
+    user_attributes: bool = False
+    """Whether the model sees the attributes of the users file."""
+    feature_hidden: Annotated[int, Field(ge=8, le=4096)] = 128
+    """Width of the ReLU layer between an item's features and its vector."""
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the item ids that a training step leaves out, so that the features learn to stand alone."""
+    page_size: Annotated[int, Field(ge=100, le=1000)] = 100
+    """Items that the served graph returns (K), or the catalogue's size if that is smaller. A caller may ask
+    for 100."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, given: object) -> object:
+        if isinstance(given, dict) and isinstance(given.get("size"), str) and given["size"] in SIZES:
+            return {**SIZES[given["size"]], **given}
+        return given
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> ModelConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class RankerConfig(Table):
+    """The network that re-scores the best candidates of the retrieval."""
+
+    train: bool = True
+    """Whether it is trained at all. It is served only if it improves the validation NDCG@10."""
+    candidates: Annotated[int, Field(ge=100, le=1000)] = 100
+    """How many are re-scored, but never fewer than a page holds, or the catalogue if that is smaller."""
+    recent: Annotated[int, Field(ge=1, le=256)] = 20
+    """Newest events that a candidate is compared with one by one; at most the encoder's history."""
+    hidden: Annotated[int, Field(ge=4, le=1024)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    negatives: Annotated[int, Field(ge=1, le=256)] = 20
+    """Candidates that were not taken, for each one that was."""
+    epochs: Annotated[int, Field(ge=1)] = 6
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class Freshness(Table):
+    """New items are lifted: an item of age 0 by `weight`, one of age `half_life_days` by half of that."""
+
+    half_life_days: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    weight: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+    """In units of the model's own scores, which are logits: 1 makes an item 2.7 times as likely."""
+
+
+class BehaviourConfig(Table):
+    """How behaviour is read: the setting that a recommender works in."""
+
+    event_weights: dict[str, Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]] = Field(default={})
+    """How much an event of a type counts, by its name, e.g. `PURCHASE = 5`; 1 where not named, 0: not at
+    all."""
+    consumes: tuple[str, ...] | None = None
+    """Types after which an item is not recommended to the same user again. Not set: all of them; empty: none,
+    as where people play the same song again."""
+    interest_half_life_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """After this long an event counts half as much. Not set: as the model has learned."""
+    freshness: Freshness | None = None
+    """Not set: an item's age does not matter, but for what the model has learned."""
+
+    @field_validator("event_weights")
+    @classmethod
+    def _of_known_types(cls, weights: dict[str, float]) -> dict[str, float]:
+        named = {event_type(name).name: weight for name, weight in weights.items()}
+        if named and max(named.get(kind.name, 1.0) for kind in EventType) == 0:
+            raise ValueError("event_weights must leave at least one type a weight above 0")
+        return named
+
+    @field_validator("consumes")
+    @classmethod
+    def _known_types(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if names is None else tuple(event_type(name).name for name in names)
+
+    def type_weights(self) -> tuple[float, ...]:
+        """The weight of each event type, by its number; 1 for number 0, which is none."""
+        by_number = {kind.value: self.event_weights.get(kind.name, 1.0) for kind in EventType}
+        return tuple(by_number.get(number, 1.0) for number in range(max(EventType) + 1))
