@@ -211,8 +211,8 @@ def _row(request: PageRequest, record: UserRecord, version: ServingVersion) -> R
 def _same_age(record: UserRecord, computed_at: int) -> bool:
     """Whether the user's last event is still about as old as when a vector was computed.
 
-    The model reads ages in doublings of seconds (`training.model.time_bucket`), so in the meantime it has not
-    become another moment for it until the next doubling has begun.
+    The model reads ages in doublings of seconds (`training.model.time_bucket`). Older events change theirs at
+    other moments, which matters less: their doublings are longer, and each is one of many.
     """
     if not len(record.times):
         return True

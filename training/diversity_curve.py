@@ -14,6 +14,7 @@ from training.metrics import hit_matrix, ranking_metrics, target_ranks
 from training.plots import DiversityPoint
 from training.rank_examples import candidates_of
 from training.rank_training import RankedRetrieval
+from training.ranker import NO_CANDIDATE
 from training.splits import Case
 from training.trained import Trained
 
@@ -73,9 +74,9 @@ def _pooled(
     """Candidates int32 `[B, C]` from 1 and their scores float32 `[B, C]`, in order of these; -inf where the
     catalogue has no more items that are new to the user."""
     known = [case.known.taken for case in cases]
-    found = candidates_of(scores, known, min(pool, scores.shape[1]))
-    old = np.stack([np.isin(row, items) for row, items in zip(found, known, strict=True)])
-    top = np.where(old, _NO_CANDIDATE, np.take_along_axis(scores, found - 1, axis=1)).astype(np.float32)
+    found, real = candidates_of(scores, known, min(pool, scores.shape[1]))
+    old = ~real
+    top = np.where(old, NO_CANDIDATE, np.take_along_axis(scores, found - 1, axis=1)).astype(np.float32)
     if ranked is not None:
         top = ranked.logits(cases, found, top)
     top = np.where(old, -np.inf, top).astype(np.float32)

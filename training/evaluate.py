@@ -14,11 +14,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from features.schema import stable_hash
 from training.dataset import Prepared
 from training.errors import TrainingError
 from training.exposure import Exposure, popularity_deciles
-from training.judged import Judged, joined
+from training.judged import Judged, joined, user_hash
 from training.metrics import hit_matrix, ranking_metrics, target_ranks
 from training.splits import Case, Split, Stage
 
@@ -64,6 +63,7 @@ def evaluate(
     users: int,
     vectors: NDArray[np.float32] | None = None,
     type_weights: Sequence[float] | None = None,
+    key: bytes = b"",
 ) -> tuple[Evaluation, Judged]:
     """Ranks for every user who can be judged: the figures of all together, and those of each.
 
@@ -74,6 +74,7 @@ def evaluate(
         vectors: float32 `[N, D]`, for the distance of the items on a page; None leaves that figure out.
         type_weights: by number of `EventType`: what a user counts in the means of `hr@10` and the like, by
             the type of their target; None: all the same.
+        key: of the hash that stands for a user in the second answer.
 
     Raises:
         TrainingError: no user can be judged under this protocol.
@@ -94,7 +95,7 @@ def evaluate(
                 ranker=ranker.name,
                 data=prepared.fingerprint,
                 protocol=f"{split!r} {stage}",
-                users=np.array([stable_hash(case.known.user_id) for case in cases], np.int64),
+                users=np.array([user_hash(case.known.user_id, key) for case in cases], np.int64),
                 lengths=np.array([len(case.known) for case in cases], np.int32),
                 top=(ranked[:, :_TOP] + 1).astype(np.int32),
                 target_counts=counts,

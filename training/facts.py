@@ -49,8 +49,14 @@ class Facts:
 
     @property
     def popularity(self) -> NDArray[np.float32]:
-        """`[N + 1]`, logarithm of one plus the training users of each item; row 0 is padding."""
-        return np.concatenate([[0.0], np.log1p(self.item_users)]).astype(np.float32)
+        """`[N + 1]`, logarithm of one plus the training users of each item; row 0 is padding.
+
+        An item that nobody took counts as the mean of the others: nobody was asked.
+        """
+        had = self.item_users > 0
+        logarithms = np.log1p(self.item_users)
+        usual = logarithms[had].mean() if had.any() else 0.0
+        return np.concatenate([[0.0], np.where(had, logarithms, usual)]).astype(np.float32)
 
     def build(self) -> HistoryEncoder:
         """A new model."""
@@ -133,7 +139,7 @@ def gather_facts(config: Config, prepared: Prepared, counts: Counts, cache: Path
         vocabulary=read_vocabulary(prepared.folder / "users.parquet", told) if told else no_attributes(),
         attributes=told,
         kept_types=np.array([weight > 0 for weight in config.behaviour.type_weights()]),
-        surfaces=_surfaces(prepared),
+        surfaces=_surfaces(prepared) if config.ranker.train else np.zeros(0, np.int64),
         item_users=counts.item_users,
         published=np.concatenate([[0], published]),
         item_times=np.concatenate([[0], np.where(published > 0, published, counts.first_times)]),

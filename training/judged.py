@@ -1,15 +1,22 @@
 """What became of each user who was judged, one row a user, in a file beside the means.
 
 Two rankers judged by the same users can be compared user by user (`training.significance`) and by kinds of
-users and items (`training.slices`). The files name no user: a row has the hash of the user id.
+users and items (`training.slices`). The files name no user: a row has a hash of the user id, keyed with a
+secret of the state folder, without which nobody can tell whose it is. Models of one state folder compare;
+those of two do not. The rows of a user who is forgotten later stay until the run or the version is deleted.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +39,7 @@ class Judged:
     protocol: str
     """The split with its moments, and the stage."""
     users: NDArray[np.int64]
-    """`[B]`, `features.schema.stable_hash` of the user id."""
+    """`[B]`, `user_hash` of the user id."""
     lengths: NDArray[np.int32]
     """`[B]`, events known of the user."""
     top: NDArray[np.int32]
@@ -50,6 +57,25 @@ class Judged:
     def cutoffs(self) -> list[int]:
         """The k of the metrics, in order."""
         return sorted({int(name.split("@")[1]) for name in self.values})
+
+
+def user_hash(user_id: str, key: bytes) -> int:
+    """A signed 64-bit hash of a user id, BLAKE2b with `key` (at most 64 bytes)."""
+    return int.from_bytes(blake2b(user_id.encode(), digest_size=8, key=key).digest(), "little", signed=True)
+
+
+def judging_key(folder: Path) -> bytes:
+    """The secret of a state folder for `user_hash`, made when first asked for; only its owner can read it."""
+    path = folder / "judging_key"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:  # made with mode 600
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            # Whole, and the first one stays: another process may be making it, too.
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    return path.read_bytes()
 
 
 def joined(parts: Sequence[Judged]) -> Judged:

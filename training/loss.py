@@ -135,6 +135,9 @@ class WindowLoss:
         """
         items, times, types = windows["items"], windows["times"], windows["types"]
         real = tf.not_equal(items[:, :-1], 0)
+        if self._model.has_attributes:
+            # Who tells something of themselves is asked for their first event, too: from no history.
+            real |= (items[:, :-1] == 0) & (items[:, 1:] != 0)
         targets = tf.boolean_mask(items[:, 1:], real)  # (P,)
         weights = tf.gather(self._type_weights, tf.boolean_mask(types[:, 1:], real))  # (P,)
         if self._sampled:

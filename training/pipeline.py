@@ -78,6 +78,11 @@ class Pipeline:
             state_dir=self._state_dir,
             excluded_users=forgotten_users(self._settings),
         )
+        if self._config.privacy.noise and done.report.items_file is None:
+            raise TrainingError(
+                "privacy.noise is set, but there is no items file, so the catalogue would tell what users "
+                "had; name one in data.items.path or with --items"
+            )
         if not done.reused:
             print_report(done.report, done.folder, self._console)
         if done.forgetting is not None:

@@ -101,8 +101,9 @@ def gather_examples(
 
 def candidates_of(
     scores: NDArray[np.float32], known: Sequence[NDArray[np.int32]], count: int
-) -> NDArray[np.int32]:
-    """The best `count` items that are not in each history, int32 `[B, count]`, best first, from 1.
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The best `count` items that are not in each history, int32 `[B, count]`, best first, from 1; and
+    whether they are any, bool: where fewer are left, some of the history fill up.
 
     Args:
         scores: float32 `[B, N]`.
@@ -112,7 +113,8 @@ def candidates_of(
         row[items - 1] = -np.inf
     best = np.argpartition(-masked, count - 1, axis=1)[:, :count]
     order = np.argsort(-np.take_along_axis(masked, best, axis=1), axis=1, kind="stable")
-    return (np.take_along_axis(best, order, axis=1) + 1).astype(np.int32)
+    best = np.take_along_axis(best, order, axis=1)
+    return (best + 1).astype(np.int32), np.isfinite(np.take_along_axis(masked, best, axis=1))
 
 
 def _examples(
@@ -127,20 +129,28 @@ def _examples(
     vectors = model(histories, tf.constant(items_of.vectors), newest_only=True, training=True).numpy()
     scores = vectors @ items_of.vectors[1:].T + items_of.levels[1:]
     count = min(config.candidates, scores.shape[1])
-    found = candidates_of(scores, [case.known.taken for case in cases], count)
+    found, real = candidates_of(scores, [case.known.taken for case in cases], count)
     targets = np.array([case.targets[0] for case in cases], np.int32)
     hits = np.flatnonzero((found == targets[:, None]).any(axis=1)).tolist()
     negatives = min(config.negatives, count - 1)
     items = np.zeros((len(hits), 1 + negatives), np.int32)
-    shown = 0
-    for row, at in zip(items, hits, strict=True):
+    shown, kept = 0, []
+    for place, at in enumerate(hits):
         passed_over = rng.permutation(asked[at].shown)[:negatives]
-        others = np.setdiff1d(found[at], [targets[at], *passed_over])
-        drawn = rng.choice(others, negatives - len(passed_over), replace=False)
-        row[:] = [targets[at], *passed_over, *drawn]
-        shown += len(passed_over)
+        # An item that nobody took, or that came later, was no choice: as a negative it would teach that such
+        # items are never taken, and the network would bury what the retrieval has brought up.
+        choices = real[at] & facts.items.had[found[at]] & (facts.item_times[found[at]] <= cases[at].time)
+        others = np.setdiff1d(found[at][choices], [targets[at], *passed_over])
+        wanted = negatives - len(passed_over)
+        if len(others) or not wanted:
+            drawn = rng.choice(others, wanted, replace=len(others) < wanted)
+            items[place] = [targets[at], *passed_over, *drawn]
+            shown += len(passed_over)
+            kept.append(place)
+    hits, items = [hits[place] for place in kept], items[kept]
     scores = scores[hits]
     among = np.take_along_axis(scores, found[hits] - 1, axis=1)
+    among = np.where(real[hits], among, -np.inf)
     total = np.logaddexp.reduce(among, axis=1)  # as `ranker.log_shares`
     recent = min(config.recent, facts.config.model.history)
     return Examples(

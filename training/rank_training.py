@@ -15,7 +15,7 @@ from training.dataset import Prepared
 from training.facts import Facts
 from training.model import HistoryEncoder
 from training.rank_examples import Examples, candidates_of, gather_examples
-from training.ranker import Candidates, Ranker, log_shares, sampling_shift
+from training.ranker import NO_CANDIDATE, Candidates, Ranker, log_shares, sampling_shift
 from training.splits import Case, Split
 from training.train import ModelRanker
 
@@ -94,8 +94,9 @@ class RankedRetrieval:
         """
         scores = self._retrieval.scores(cases) if scores is None else scores
         count = min(self._facts.config.ranker.candidates, scores.shape[1])
-        found = candidates_of(scores, [case.known.taken for case in cases], count)
-        return found, self.logits(cases, found, np.take_along_axis(scores, found - 1, axis=1))
+        found, real = candidates_of(scores, [case.known.taken for case in cases], count)
+        among = np.take_along_axis(scores, found - 1, axis=1)
+        return found, self.logits(cases, found, np.where(real, among, NO_CANDIDATE).astype(np.float32))
 
     def logits(
         self, cases: Sequence[Case], found: NDArray[np.int32], scores: NDArray[np.float32]
@@ -104,7 +105,7 @@ class RankedRetrieval:
 
         Args:
             found: int32 `[B, C]`, catalogue indices from 1.
-            scores: float32 `[B, C]`, the retrieval's.
+            scores: float32 `[B, C]`, the retrieval's; `NO_CANDIDATE` where there is none.
         """
         facts, config = self._facts, self._facts.config
         histories = facts.histories(cases)

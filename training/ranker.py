@@ -17,6 +17,8 @@ import tensorflow as tf
 from training.model import BLOCKED, TIME_BUCKETS, time_bucket
 from training.model_config import RankerConfig
 
+NO_CANDIDATE = -1e9
+"""The score of a slot with nothing in it: its share among the candidates is none."""
 _SIDE = 8
 """Width of the embeddings of attributes, surface, hour, weekday and age."""
 _DAY_S, _HOUR_S = 86_400, 3_600
@@ -64,7 +66,7 @@ class Ranker(keras.Model):
             ("surfaces", surface_rows),
             ("hours", 24),
             ("weekdays", 7),
-            ("ages", TIME_BUCKETS),
+            ("ages", 1 + TIME_BUCKETS),  # the first is of items whose time is not known
         ):
             setattr(self, name, self.add_weight(name=name, shape=(rows, _SIDE), initializer=small))
         self.recency = self.add_weight(name="recency", shape=(TIME_BUCKETS,), initializer="zeros")
@@ -80,7 +82,7 @@ class Ranker(keras.Model):
         """float32 `[B, C]`: logits; before any training, the retrieval's scores as they are."""
         c = candidates
         met = self._met(c)  # (B, C, W)
-        ages = tf.where(c.item_times > 0, time_bucket(c.time[:, None] - c.item_times), 0)
+        ages = tf.where(c.item_times > 0, 1 + time_bucket(c.time[:, None] - c.item_times), 0)
         of_candidate = tf.concat(
             [
                 c.user[:, None] * c.items,

@@ -12,6 +12,8 @@ import tensorflow as tf
 RECENCY = 0.02
 """What an event loses for each event after it, in units of the cosine. On the validation part of
 MovieLens-100K anything from 0.01 to 0.03 is about as good (`training.reason_trial` measures it)."""
+_LAST_RESORT = -1e6
+"""Keeps an item that may return from being the reason for itself, unless there is no other."""
 
 
 def reasons(
@@ -34,4 +36,5 @@ def reasons(
     cosines = tf.matmul(wanted, past, transpose_b=True)  # (B, K, T)
     later = tf.range(history.shape[1] - 1, -1, -1, tf.float32)
     bias = tf.where(history > 0, -recency * later, -float("inf"))  # (B, T)
-    return tf.argmax(cosines + bias[:, None, :], axis=-1, output_type=tf.int32)
+    itself = tf.where(history[:, None, :] == recommended[:, :, None], _LAST_RESORT, 0.0)  # (B, K, T)
+    return tf.argmax(cosines + bias[:, None, :] + itself, axis=-1, output_type=tf.int32)

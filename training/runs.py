@@ -39,7 +39,7 @@ from training.dataset import Prepared
 from training.errors import TrainingError
 from training.evaluate import Evaluation, Ranker, evaluate
 from training.exposure import category_vectors
-from training.judged import Judged, load_judged, save_judged
+from training.judged import Judged, judging_key, load_judged, save_judged
 from training.results import Ranking, Result, result_from_json
 from training.splits import Case, GlobalTime, Split, Stage
 from training.tensorflow_import import import_tensorflow
@@ -310,6 +310,7 @@ def judge_with(
 ) -> Callable[[Ranker, Stage], tuple[Evaluation, Judged]]:
     """`evaluate` with everything given but the ranker and the stage."""
     largest, behaviour = len(runs.prepared.items), runs.config.behaviour
+    key = judging_key(runs.cache)
     vectors = category_vectors(runs.prepared.items, runs.prepared.categories)
 
     def judge(ranker: Ranker, stage: Stage) -> tuple[Evaluation, Judged]:
@@ -322,6 +323,7 @@ def judge_with(
             item_users=counts.item_users,
             users=counts.users,
             vectors=vectors,
+            key=key,
             # What chooses an epoch, and whether ranking is served, counts what the loss counts.
             type_weights=behaviour.type_weights() if stage == "validation" else None,
         )

@@ -20,13 +20,12 @@ from training.diversity import diversified
 from training.lookup import Lookup
 from training.model import Histories, HistoryEncoder, asked_at
 from training.model_config import Freshness
-from training.ranker import Candidates, Ranker, log_shares, sampling_shift
+from training.ranker import NO_CANDIDATE, Candidates, Ranker, log_shares, sampling_shift
 from training.reasons import reasons
 from training.trained import Trained
 
 _LARGEST_COMPONENT = 1e6
 """A cached user vector with a larger (or a not finite) component is not believed, and the row is encoded."""
-_NO_CANDIDATE = -1e9
 _DAY_S = 86_400.0
 
 
@@ -198,7 +197,7 @@ class Served(tf.Module):
         candidates = Candidates(
             user=vector,
             items=tf.gather(self._vectors, index),
-            scores=log_shares(tf.maximum(scores, _NO_CANDIDATE)),
+            scores=log_shares(tf.maximum(scores, NO_CANDIDATE)),
             popularity=tf.gather(self._popularity, index),
             item_times=tf.gather(self._item_times, index),
             recent=tf.gather(self._vectors, recent) * real,

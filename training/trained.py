@@ -29,6 +29,7 @@ from training.splits import Case
 from training.train import ModelRanker
 
 _SAMPLED_USERS = 2_000
+_AT_ONCE = 128
 
 
 @dataclass(frozen=True, eq=False)  # no slots: cached_property needs a __dict__
@@ -103,7 +104,11 @@ def with_cold_items(facts: Facts, model: HistoryEncoder, cases: Sequence[Case]) 
     if facts.items.width:  # even if nothing needs it now: items may be added later (training.extension)
         users = np.zeros((0, table.shape[1]), np.float32)
         if not facts.config.privacy.noise:  # a private model tells of users only what its noised weights do
-            users = model(facts.histories(sample), tf.constant(table), newest_only=True).numpy()
+            lots = [sample[at : at + _AT_ONCE] for at in range(0, len(sample), _AT_ONCE)]
+            vectors = tf.constant(table)
+            users = np.concatenate(
+                [model(facts.histories(lot), vectors, newest_only=True).numpy() for lot in lots]
+            )
         mapping = fit_mapping(facts.items.values[1:], table[1:], facts.item_users, users)
     items = with_mapping(table, facts.items.had, facts.items.values, mapping)
     return Trained(facts, model, items, mapping, None)

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features.schema import stable_hash
 from training.baselines import count
 from training.errors import TrainingError
 from training.evaluate import evaluate, rank
 from training.exposure import category_vectors, popularity_deciles
+from training.judged import user_hash
 from training.splits import Case, GlobalTime, LeaveOneOut
 
 
@@ -68,7 +68,7 @@ def test_every_user_has_a_row_with_the_hash_of_their_id_and_what_they_were_shown
     histories = list(cycles.histories())
     oracle = Knows(24, {h.user_id: h.items[-1 if i % 2 else 0] for i, h in enumerate(histories)})
     got, rows = judge(oracle, cycles)
-    assert rows.users.tolist() == [stable_hash(h.user_id) for h in histories]
+    assert rows.users.tolist() == [user_hash(h.user_id, b"") for h in histories]
     assert rows.users.dtype == np.int64
     assert rows.lengths.tolist() == [len(h) - 1 for h in histories]
     assert (rows.ranker, rows.data, rows.protocol) == ("oracle", "f" * 64, "LeaveOneOut() test")

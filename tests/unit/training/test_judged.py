@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.training.judging import judged
 from training.errors import TrainingError
-from training.judged import joined, load_judged, save_judged
+from training.judged import joined, judging_key, load_judged, save_judged, user_hash
 
 
 def same(one, other):
@@ -65,3 +65,12 @@ def test_a_file_that_is_missing_or_broken_is_said(tmp_path):
     np.savez(tmp_path / "part.npz", **{"0/users": np.zeros(3, np.int64)})
     with pytest.raises(TrainingError, match=r"part\.npz: cannot be read"):
         load_judged(tmp_path / "part.npz")
+
+
+def test_only_who_has_the_secret_of_the_state_folder_can_tell_whose_a_row_is(tmp_path):
+    ours, theirs = judging_key(tmp_path / "ours"), judging_key(tmp_path / "theirs")
+    assert judging_key(tmp_path / "ours") == ours
+    assert user_hash("u1", ours) == user_hash("u1", ours) != user_hash("u2", ours)
+    assert user_hash("u1", ours) != user_hash("u1", theirs)
+    assert (tmp_path / "ours" / "judging_key").stat().st_mode & 0o077 == 0
+    assert [path.name for path in (tmp_path / "ours").iterdir()] == ["judging_key"]

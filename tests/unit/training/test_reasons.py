@@ -28,8 +28,13 @@ def chosen(history, recommended, **options):
 
 
 def test_the_reason_is_the_item_that_points_the_same_way_whatever_its_length():
-    assert chosen([0, 1, 2, 3], [4, 2], recency=0.0) == [1, 2]
+    assert chosen([0, 1, 2, 3], [4], recency=0.0) == [1]
     assert chosen([0, 2, 1, 3], [4], recency=0.0) == [2]
+
+
+def test_an_item_that_may_return_is_not_the_reason_for_itself_unless_there_is_no_other():
+    assert chosen([0, 1, 2, 4], [4], recency=0.0) == [1]
+    assert chosen([0, 0, 0, 4], [4]) == [3]
 
 
 def test_of_equals_the_oldest_is_the_reason_without_recency_and_the_newest_with_it():
