@@ -17,6 +17,8 @@ MIN_USERS = 5
 """A value that fewer users have says too little of them, and may point to one of them: it counts as none."""
 _NUMBER_BINS = 8
 """An attribute of numbers, such as an age, is cut into this many bins with as many users in each."""
+_FILLED = 10_000
+"""Widest bin of whole numbers that is known in full; of wider ones, and of fractions, only what was seen is."""
 _FEW_VALUES = 16
 """Up to this many different numbers are left as they are: they may well be codes."""
 
@@ -92,4 +94,14 @@ def _groups(counts: Counter[str]) -> list[list[str]]:
     ordered = sorted(counts, key=lambda value: (numbers[value], value))
     before = np.cumsum([0] + [counts[value] for value in ordered[:-1]])
     bins = before * _NUMBER_BINS // sum(counts.values())
-    return [[v for v, b in zip(ordered, bins, strict=True) if b == each] for each in np.unique(bins)]
+    groups = [[v for v, b in zip(ordered, bins, strict=True) if b == each] for each in np.unique(bins)]
+    return [[*group, *_between(group, numbers, counts)] for group in groups]
+
+
+def _between(group: Sequence[str], numbers: dict[str, float], counts: Counter[str]) -> list[str]:
+    """The whole numbers that nobody has, between the least and the greatest of a bin of whole numbers: who has
+    one of them tomorrow is of this bin."""
+    least, greatest = numbers[group[0]], numbers[group[-1]]
+    if not all(value.isdecimal() for value in group) or greatest - least > _FILLED:
+        return []
+    return [str(n) for n in range(int(least), int(greatest) + 1) if str(n) not in counts]
