@@ -18,7 +18,7 @@ MIN_USERS = 5
 _NUMBER_BINS = 8
 """An attribute of numbers, such as an age, is cut into this many bins with as many users in each."""
 _FILLED = 10_000
-"""Widest bin of whole numbers that is known in full; of wider ones, and of fractions, only what was seen is."""
+"""Widest bin of whole numbers that is known in full; of others only what was seen is."""
 _FEW_VALUES = 16
 """Up to this many different numbers are left as they are: they may well be codes."""
 
@@ -99,8 +99,8 @@ def _groups(counts: Counter[str]) -> list[list[str]]:
 
 
 def _between(group: Sequence[str], numbers: dict[str, float], counts: Counter[str]) -> list[str]:
-    """The whole numbers that nobody has, between the least and the greatest of a bin of whole numbers: who has
-    one of them tomorrow is of this bin."""
+    """The whole numbers that nobody has, between the least and the greatest of a bin of whole numbers: who
+    has one of them tomorrow is of this bin."""
     least, greatest = numbers[group[0]], numbers[group[-1]]
     if not all(value.isdecimal() for value in group) or greatest - least > _FILLED:
         return []
