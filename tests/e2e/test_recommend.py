@@ -320,12 +320,11 @@ def test_locust_runs_from_the_folder_and_prints_its_figures(deployment: Deployme
     assert "p99" in done.stdout + done.stderr
 
 
-async def test_diversity_changes_the_page_and_widens_it(gateway: RecommenderStub) -> None:
-    def genres(response: pb.RecommendResponse) -> int:
-        return len({category for item in response.items for category in item.categories})
-
-    plain = diverse = 0
+async def test_diversity_keeps_the_best_item_and_changes_what_follows(gateway: RecommenderStub) -> None:
     for user in ("1", "13", "59", "196", "276"):
-        plain += genres(await page(gateway, user))
-        diverse += genres(await page(gateway, user, diversity=0.8))
-    assert diverse > plain
+        plain, none, diverse = [
+            ids(await page(gateway, user, diversity=diversity)) for diversity in (0.0, 0.0, 0.8)
+        ]
+        assert plain == none
+        assert diverse[0] == plain[0]
+        assert diverse != plain
