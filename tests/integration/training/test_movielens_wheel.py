@@ -31,6 +31,8 @@ def test_movielens_100k_is_fetched_and_every_rating_is_an_event(tmp_path: Path) 
         "item_id": "1",
         "title": "Toy Story (1995)",
         "categories": ["Animation", "Children's", "Comedy"],
+        "text": "Toy Story (1995). Animation, Children's, Comedy",
+        "published": None,
     }
     users = pq.read_table(done.folder / "users.parquet")
     assert users.column_names == ["user_id", "age", "gender", "occupation", "zip_code"]
