@@ -133,13 +133,15 @@ def calibration_of(ranked: RankedRetrieval, cases: Sequence[Case]) -> Calibratio
         some = cases[start : start + _CASES_AT_ONCE]
         found, logits = ranked.candidates(some)
         taken = np.stack([np.isin(row, case.targets) for row, case in zip(found, some, strict=True)])
-        answered = taken.any(axis=1)
-        probabilities.append(1.0 / (1.0 + np.exp(-logits[answered].astype(np.float64))))
-        labels.append(taken[answered])
-    right = np.concatenate(labels).ravel()
+        # Of a small catalogue fewer are left than are asked for; what fills up is no candidate.
+        left = np.stack([~np.isin(row, case.known.taken) for row, case in zip(found, some, strict=True)])
+        judged = taken.any(axis=1, keepdims=True) & left
+        probabilities.append(1.0 / (1.0 + np.exp(-logits[judged].astype(np.float64))))
+        labels.append(taken[judged])
+    right = np.concatenate(labels)
     if not right.any() or right.all():
         return None
-    return calibrate(np.concatenate(probabilities).ravel(), right)
+    return calibrate(np.concatenate(probabilities), right)
 
 
 def _arrays(examples: Examples) -> dict[str, NDArray[np.generic]]:
