@@ -29,9 +29,10 @@ from rollout.export_folder import newest_export
 from rollout.heartbeat import read_heartbeat
 from rollout.operate import Operator
 from rollout.publish import publish
+from rollout.records import Records
 from rollout.report import report
 from rollout.repository import prune, published
-from rollout.state import Phase, Records, Rollout, mistake
+from rollout.state import Phase, Rollout, mistake
 from rollout.tables import report_table, status_lines, versions_table
 
 _NICE = 10

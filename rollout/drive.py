@@ -17,8 +17,8 @@ from inference.proof import open_channel
 from rollout.driver import Driver, only_driver
 from rollout.errors import RolloutError
 from rollout.operate import Operator
+from rollout.records import Records
 from rollout.service import Service, serve
-from rollout.state import Records
 
 _STOP_S = 1.0
 

@@ -29,8 +29,9 @@ from rollout.errors import Busy, NotPossible, PreflightFailed, RolloutError
 from rollout.heartbeat import Heartbeat, write_heartbeat
 from rollout.judge import Verdict, judge
 from rollout.loading import Loader
+from rollout.records import Records
 from rollout.repository import find, newest, prune
-from rollout.state import LIVE, UNDER_WAY, Phase, Records, Rollout
+from rollout.state import LIVE, UNDER_WAY, Phase, Rollout
 from rollout.trial import try_out
 from rollout.window import Look, drop_old_reports, look
 from rollout.workbench import workbench

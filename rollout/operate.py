@@ -10,8 +10,9 @@ from features.traffic import Experiment
 from rollout import state
 from rollout.configuration import read_versions, set_versions
 from rollout.errors import Crossed, NotPossible
+from rollout.records import Records
 from rollout.repository import find, newest
-from rollout.state import Plan, Records, Rollout
+from rollout.state import Plan, Rollout
 
 
 class Operator:

@@ -2,7 +2,7 @@
 
 One document of the online store holds it, and every change is a compare-and-set: what two operators and the
 driver do at once happens one after the other, each seeing what the one before it did. `features.traffic` is
-the part of it that gateways obey. The functions here are pure; `Records` reads and writes.
+the part of it that gateways obey. The functions here are pure; `rollout.records` reads and writes.
 
     IDLE → CHECK → LOAD → PROVE → SHADOW → CANARY → RETIRE → IDLE
     anything from CHECK to RETIRE → ROLLED_BACK → (discard) IDLE
@@ -12,16 +12,15 @@ the part of it that gateways obey. The functions here are pure; `Records` reads 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from features.control import ControlStore
-from features.traffic import Experiment, Percent, Traffic, document_name
-from rollout.errors import BadRecord, NotPossible
+from features.traffic import Experiment, Percent, Traffic
+from rollout.errors import NotPossible
 
 _MOST_HISTORY = 100
 _LONGEST_REASON = 600
@@ -373,45 +372,3 @@ def mistake(error: ValidationError, names: Mapping[str, str]) -> str:
     problem = error.errors()[0]
     field = next(str(part) for part in reversed(problem["loc"]) if isinstance(part, str))
     return f"{names.get(field, field)}: {problem['msg']}, not {problem['input']!r}"
-
-
-class Records:
-    """Reads and changes the record of one model."""
-
-    def __init__(self, control: ControlStore, model: str) -> None:
-        self.control = control
-        """Where the record is."""
-        self._name = document_name(model)
-
-    async def read(self) -> tuple[Rollout | None, int]:
-        """The record and its revision; None and 0 if there is none.
-
-        Raises:
-            BadRecord: it cannot be read as one.
-            StoreUnavailable: the store does not answer.
-        """
-        document = await self.control.read_document(self._name)
-        if not document.revision:
-            return None, 0
-        try:
-            return Rollout.model_validate_json(document.value), document.revision
-        except ValidationError as error:
-            problem = error.errors()[0]
-            field = ".".join(str(part) for part in problem["loc"]) or "the record"
-            raise BadRecord(f"the rollout record of this store: {field}: {problem['msg']}") from error
-
-    async def replace(self, rollout: Rollout, revision: int) -> bool:
-        """Writes the record if it is still at `revision`; whether it did."""
-        return await self.control.replace_document(self._name, rollout.model_dump_json().encode(), revision)
-
-    async def change(self, make: Callable[[Rollout | None], Rollout]) -> Rollout:
-        """Replaces the record by what `make` makes of it, made anew as often as somebody else was faster.
-
-        Raises:
-            NotPossible: from `make`, of the record as it is now; nothing was changed.
-        """
-        while True:
-            before, revision = await self.read()
-            after = make(before)
-            if await self.replace(after, revision):
-                return after

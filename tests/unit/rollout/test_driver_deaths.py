@@ -14,7 +14,8 @@ from rollout import state
 from rollout.driver import only_driver
 from rollout.errors import Busy
 from rollout.operate import Operator
-from rollout.state import Phase, Records
+from rollout.records import Records
+from rollout.state import Phase
 from rollout.trial import Trial
 from tests.unit.fake_control import FakeControl
 from tests.unit.rollout.world import PLAN, World

@@ -19,8 +19,9 @@ from features.settings import Settings
 from rollout import state
 from rollout.heartbeat import Heartbeat, write_heartbeat
 from rollout.operate import Operator
+from rollout.records import Records
 from rollout.service import Service, serve
-from rollout.state import Phase, Records
+from rollout.state import Phase
 from tests.ports import free_ports
 from tests.unit.fake_control import FakeControl
 from tests.unit.rollout.published import write_version

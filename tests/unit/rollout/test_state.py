@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from features.traffic import Experiment, document_name, parse_traffic
 from rollout import state
 from rollout.errors import BadRecord, NotPossible
-from rollout.state import Bounds, Phase, Plan, Records, Rollout
+from rollout.records import Records
+from rollout.state import Bounds, Phase, Plan, Rollout
 from tests.unit.fake_control import FakeControl
 
 PLAN = Plan(steps=(1, 25, 100), shadow_percent=10)

@@ -17,7 +17,8 @@ from inference.errors import LoadFailed, NoAnswer
 from rollout.configuration import read_versions
 from rollout.driver import Driver
 from rollout.operate import Operator
-from rollout.state import Bounds, Phase, Plan, Records, Rollout
+from rollout.records import Records
+from rollout.state import Bounds, Phase, Plan, Rollout
 from tests.unit.fake_control import FakeControl
 from tests.unit.rollout.published import write_version
 
