@@ -33,6 +33,8 @@ class CatalogItem:
     item_id: str
     title: str
     categories: tuple[str, ...]
+    published: int = 0
+    """Unix seconds; it is not shown before. 0: it always was there."""
 
 
 def write_catalog(
@@ -73,10 +75,7 @@ def write_catalog(
     ranks_by_category = [
         np.array(ranks, "<i8").tobytes() for ranks in _ranks_by_category(popular, by_key, categories)
     ]
-    values = [
-        json.dumps([item.item_id, item.title, *item.categories], ensure_ascii=False).encode()
-        for item in items
-    ]
+    values = [_encode(item) for item in items]
     # Twice the payload plus a page per entry is more than the tree can need; LMDB trims nothing, so the file
     # is written through a copy that leaves the unused space out.
     payload = neighbour_keys.nbytes + neighbour_scores.nbytes + popular.nbytes + len(category_list)
@@ -107,6 +106,18 @@ def write_catalog(
         raise CatalogError(f"{path}: the catalogue cannot be written ({error})") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _encode(item: CatalogItem) -> bytes:
+    published = [item.published] if item.published else []
+    return json.dumps([item.item_id, item.title, *published, *item.categories], ensure_ascii=False).encode()
+
+
+def _decode(value: bytes) -> CatalogItem:
+    item_id, title, *rest = json.loads(value)
+    # A number is no category: files of earlier releases have none.
+    published = rest.pop(0) if rest and isinstance(rest[0], int) else 0
+    return CatalogItem(item_id, title, tuple(rest), published)
 
 
 def _ranks_by_category(
@@ -167,10 +178,9 @@ class Catalog:
         value = self._txn.get(_ITEM + key.to_bytes(8, "little", signed=True))
         if value is None:
             return None
-        item_id, title, *categories = json.loads(bytes(value))
         if len(self._cache) >= _CACHED_ITEMS:
             self._cache.clear()
-        item = self._cache[key] = CatalogItem(item_id, title, tuple(categories))
+        item = self._cache[key] = _decode(bytes(value))
         return item
 
     def __contains__(self, key: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -71,41 +72,51 @@ def fallback_page(
     record: UserRecord = EMPTY_RECORD,
     consumes: NDArray[np.bool_] | None = None,
 ) -> list[PageItem]:
-    """The user's last page as far as it is kept, then popular items; filtered like the model's page.
+    """The user's last page as far as it is kept, then popular items; filtered like the model's page, and
+    without items that are published later.
 
     Scores are 0: nothing was scored. `consumes` is that of the catalogue's version.
     """
     seen = [] if request.include_seen else record.consumed(consumes).tolist()
     refused = frozenset((*request.excluded, *seen))
+    wanted, at = request.categories, request.time or int(time.time())
+    kept = record.answer.page_keys.tolist() if record.answer is not None else []
     # So many that the page is full even if all that is refused stands first: never the whole catalogue.
     enough = request.limit + len(refused)
-    wanted = request.categories
-    popular = catalog.popular_in(wanted, enough) if wanted else catalog.popular[:enough]
-    kept = record.answer.page_keys.tolist() if record.answer is not None else []
-    # A dictionary, to keep the first of each in order.
-    candidates = dict.fromkeys((*kept, *popular.tolist()))
-    passing = (PageItem(item, 0.0) for _, item in _passing(catalog, candidates, wanted, refused))
-    return list(islice(passing, request.limit))
+    while True:
+        popular = catalog.popular_in(wanted, enough) if wanted else catalog.popular[:enough]
+        # A dictionary, to keep the first of each in order.
+        candidates = dict.fromkeys((*kept, *popular.tolist()))
+        passing = (PageItem(item, 0.0) for _, item in _passing(catalog, candidates, wanted, refused, at))
+        page = list(islice(passing, request.limit))
+        if len(page) == request.limit or len(popular) < enough:
+            return page
+        enough *= 4  # some that are not published yet stand first
 
 
 def similar_page(
     catalog: Catalog, key: int, limit: int, categories: tuple[str, ...], excluded: tuple[int, ...]
 ) -> list[PageItem] | None:
-    """The nearest items that pass the filter, nearest first, with their cosines; None: an unknown item."""
+    """The nearest items that pass the filter and are published, nearest first, with their cosines.
+
+    None: an unknown item.
+    """
     neighbours = catalog.neighbours(key)
     if neighbours is None:
         return None
     keys, scores = (values.tolist() for values in neighbours)
     score_of = dict(zip(keys, scores, strict=True))
-    passing = _passing(catalog, keys, categories, frozenset(excluded))
+    passing = _passing(catalog, keys, categories, frozenset(excluded), int(time.time()))
     return [PageItem(item, score_of[key]) for key, item in islice(passing, limit)]
 
 
 def _passing(
-    catalog: Catalog, keys: Iterable[int], categories: tuple[str, ...], refused: frozenset[int]
+    catalog: Catalog, keys: Iterable[int], categories: tuple[str, ...], refused: frozenset[int], at: int
 ) -> Iterator[tuple[int, CatalogItem]]:
     wanted = frozenset(categories)
     for key in keys:
         item = None if key in refused else catalog.get(key)
-        if item is not None and not (wanted and wanted.isdisjoint(item.categories)):
+        if item is None or item.published > at:
+            continue
+        if not (wanted and wanted.isdisjoint(item.categories)):
             yield key, item

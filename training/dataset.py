@@ -94,7 +94,7 @@ class Prepared:
     @cached_property
     def published(self) -> NDArray[np.int64]:
         """int64 `[N]`, unix seconds of when each item was published; 0 where the items file does not say."""
-        return np.array(self._items_column("published").fill_null(0), np.int64)
+        return np.array([item.published for item in self.items], np.int64)
 
     @cached_property
     def _index_of(self) -> pa.Array:
@@ -117,14 +117,16 @@ def open_prepared(folder: Path, behaviour: BehaviourConfig | None = None) -> Pre
     """
     try:
         fingerprint = str(json.loads((folder / "report.json").read_text(encoding="utf-8"))["fingerprint"])
-        table = pq.read_table(
-            folder / "items.parquet", columns=["item_id", "title", "categories"]
-        ).to_pylist()
+        columns = ["item_id", "title", "categories", "published"]
+        table = pq.read_table(folder / "items.parquet", columns=columns).to_pylist()
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise TrainingError(
             f"{folder}: no prepared data here, run `python -m training prepare` ({error})"
         ) from error
-    items = tuple(CatalogItem(r["item_id"], r["title"], tuple(r["categories"] or ())) for r in table)
+    items = tuple(
+        CatalogItem(r["item_id"], r["title"], tuple(r["categories"] or ()), r["published"] or 0)
+        for r in table
+    )
     categories = tuple(sorted({category for item in items for category in item.categories}))
     return Prepared(folder, fingerprint, items, categories, behaviour or BehaviourConfig())
 

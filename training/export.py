@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 ADDED = "added.parquet"
 NEIGHBOURS = 100
 PARITY_TOLERANCE = 1e-4
-_LAYOUT = 4
+_LAYOUT = 5
 """Raise it when the same run exports to something else, so that old exports are not reused."""
 
 

@@ -44,8 +44,6 @@ class ItemRow:
 
     item: CatalogItem
     text: str
-    published: int
-    """Unix seconds, 0: not told."""
     vectors: Mapping[str, tuple[float, ...]]
     """By name; without those that are empty or zero."""
     added: int = 0
@@ -88,9 +86,10 @@ def read_rows(path: Path, prepared: Prepared) -> tuple[ItemRow, ...]:
                 )
         rows.append(
             ItemRow(
-                CatalogItem(row["item_id"], row["title"], tuple(row["categories"] or ())),
+                CatalogItem(
+                    row["item_id"], row["title"], tuple(row["categories"] or ()), row["published"] or 0
+                ),
                 row["text"],
-                row["published"] or 0,
                 {name: vector for name, vector in own.items() if any(vector)},
                 row.get(_ADDED, 0),
             )
@@ -106,7 +105,7 @@ def write_rows(path: Path, rows: Sequence[ItemRow], prepared: Prepared) -> None:
         "title": pa.array([row.item.title for row in rows], strings),
         "categories": pa.array([list(row.item.categories) for row in rows], pa.list_(strings)),
         "text": pa.array([row.text for row in rows], strings),
-        "published": pa.array([row.published for row in rows], pa.int64()),
+        "published": pa.array([row.item.published for row in rows], pa.int64()),
         _ADDED: pa.array([row.added for row in rows], pa.int64()),
     }
     for name in prepared.item_vectors:
@@ -133,7 +132,7 @@ def merge(prepared: Prepared, earlier: Sequence[ItemRow], given: Sequence[ItemRo
             continue
         told = replace(
             row,
-            published=row.published or known.published,
+            item=replace(row.item, published=row.item.published or known.item.published),
             vectors={**known.vectors, **row.vectors},
             added=known.added,
         )
@@ -179,9 +178,9 @@ def extended(
     had = np.pad(facts.items.had, (0, grown))
     published, times = np.pad(facts.published, (0, grown)), np.pad(facts.item_times, (0, grown))
     for index, row in zip(at.tolist(), rows, strict=True):
-        published[index] = row.published
-        if row.added or row.published > 0:
-            times[index] = row.published or row.added
+        published[index] = row.item.published
+        if row.added or row.item.published > 0:
+            times[index] = row.item.published or row.added
     vectors = np.pad(trained.items.vectors, ((0, grown), (0, 0)))
     levels = np.pad(trained.items.levels, (0, grown))
     cold = ~had[at]
@@ -218,4 +217,4 @@ def _inputs(
 
 def _base_row(prepared: Prepared, i: int) -> ItemRow:
     vectors = {name: tuple(rows[i].tolist()) for name, rows in prepared.item_vectors.items() if rows[i].any()}
-    return ItemRow(prepared.items[i], prepared.item_texts[i], int(prepared.published[i]), vectors)
+    return ItemRow(prepared.items[i], prepared.item_texts[i], vectors)

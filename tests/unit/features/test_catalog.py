@@ -11,8 +11,8 @@ from features.schema import item_key, item_keys
 
 ITEMS = [
     CatalogItem("a", "Ä title", ("x", "y")),
-    CatalogItem("b", "", ()),
-    CatalogItem("用户", "クレヨン", ("y",)),
+    CatalogItem("b", "", (), published=1_700_000_000),
+    CatalogItem("用户", "クレヨン", ("y",), published=-1),
 ]
 KEYS = item_keys(item.item_id for item in ITEMS)
 
@@ -48,6 +48,21 @@ def test_a_catalogue_reads_back_as_it_was_written_and_leaves_no_other_file(tmp_p
     assert only == KEYS[0]
     catalog.close()
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.lmdb"]
+
+
+def test_categories_that_look_like_numbers_are_no_times(tmp_path: Path) -> None:
+    items = [CatalogItem("a", "A", ("1999", "7")), CatalogItem("b", "B", ("7",), published=5), ITEMS[2]]
+    write_catalog(
+        tmp_path / "catalog.lmdb",
+        items=items,
+        categories=["1999", "7", "y"],
+        popular=KEYS,
+        neighbour_keys=np.zeros((3, 0), np.int64),
+        neighbour_scores=np.zeros((3, 0), np.float32),
+    )
+    catalog = Catalog(tmp_path / "catalog.lmdb")
+    assert [catalog.get(int(key)) for key in KEYS] == items
+    catalog.close()
 
 
 def test_popular_items_of_categories_are_merged_by_popularity_and_cut(tmp_path: Path) -> None:

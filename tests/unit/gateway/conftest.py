@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -17,23 +17,29 @@ from gateway.scorer import triton_channel
 from tests.unit.gateway.fakes import FakeTriton
 
 
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
+def numbered_catalog(path: Path, published: Sequence[int] = (0,) * 30) -> Catalog:
     """Items "0" to "29", popular first, all in "all", even ones in "even"; neighbours: the next three."""
     items = [
-        CatalogItem(str(n), f"Title {n}", ("all", "even") if n % 2 == 0 else ("all",)) for n in range(30)
+        CatalogItem(str(n), f"Title {n}", ("all", "even") if n % 2 == 0 else ("all",), since)
+        for n, since in enumerate(published)
     ]
     keys = item_keys(item.item_id for item in items)
     near = np.stack([np.roll(keys, -shift) for shift in (1, 2, 3)], axis=1)
     write_catalog(
-        tmp_path / "catalog.lmdb",
+        path,
         items=items,
         categories=["all", "even"],
         popular=keys,
         neighbour_keys=near,
         neighbour_scores=np.tile(np.array([0.9, 0.8, 0.7], np.float32), (30, 1)),
     )
-    catalog = Catalog(tmp_path / "catalog.lmdb")
+    return Catalog(path)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    """A `numbered_catalog` of items that always were there."""
+    catalog = numbered_catalog(tmp_path / "catalog.lmdb")
     yield catalog
     catalog.close()
 

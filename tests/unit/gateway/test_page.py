@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from features.catalog import Catalog
 from features.record import EMPTY_RECORD, CachedAnswer, Event, UserRecord, with_events
 from features.schema import EventType, item_key
 from gateway.page import PageItem, PageRequest, fallback_page, model_page, similar_page
+from tests.unit.gateway.conftest import numbered_catalog
 
 
 def seen(*items: str) -> UserRecord:
@@ -61,6 +64,24 @@ def test_only_what_events_of_a_consuming_type_are_of_counts_as_seen(catalog: Cat
     viewed, none = np.arange(256) == EventType.VIEW, np.zeros(256, np.bool_)
     assert ids(fallback_page(PageRequest("u", 2), catalog, seen("0"), viewed)) == ["1", "2"]
     assert ids(fallback_page(PageRequest("u", 2), catalog, seen("0"), none)) == ["0", "1"]
+
+
+def test_what_is_published_later_is_on_no_page_whatever_stands_before_it(tmp_path: Path) -> None:
+    """The 28 most popular ones come in an hour; "29" came long ago."""
+    soon = int(time.time()) + 3600
+    catalog = numbered_catalog(tmp_path / "catalog.lmdb", [soon] * 28 + [0, 1_000])
+    record = seen()
+    page = np.array(keys("3", "29"), np.int64)
+    kept = replace(record, answer=CachedAnswer(1, record.revision, 1, np.zeros(2, np.float32), page, True))
+    assert ids(fallback_page(PageRequest("u", 1), catalog, record)) == ["28"]
+    assert ids(fallback_page(PageRequest("u", 5), catalog, record)) == ["28", "29"]
+    assert ids(fallback_page(PageRequest("u", 5), catalog, kept)) == ["29", "28"]
+    assert ids(fallback_page(PageRequest("u", 5, categories=("even",)), catalog, record)) == ["28"]
+    assert ids(fallback_page(PageRequest("u", 5, time=999), catalog, record)) == ["28"]
+    assert len(fallback_page(PageRequest("u", 30, time=soon), catalog, record)) == 30
+    similar = similar_page(catalog, item_key("26"), 5, (), ()) or []
+    assert ids(similar) == ["28", "29"]
+    catalog.close()
 
 
 @pytest.mark.parametrize(
