@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+import psutil
 import pytest
 
 from rollout.configuration import read_versions
@@ -34,7 +35,14 @@ async def kill(deployment: Deployment, victim: str) -> None:
         worker.kill()
         await asyncio.to_thread(worker.wait, READY_S)  # or it would still be counted
     else:
-        deployment.triton.kill()
+        # The step before may have been over while the one that was killed at it was not back yet.
+        async with asyncio.timeout(READY_S):
+            while True:
+                try:
+                    deployment.triton.kill()
+                    return
+                except (FileNotFoundError, ValueError, psutil.NoSuchProcess):  # no file, empty, of the dead
+                    await asyncio.sleep(0.02)
 
 
 async def every_worker_serves(deployment: Deployment) -> None:
