@@ -90,6 +90,18 @@ class UserRecord:
         """
         return self.keys if types is None else self.keys[types[self.types]]
 
+    def counting(self, types: NDArray[np.bool_] | None) -> UserRecord:
+        """This record with the events of some types alone: bool `[256]`, by `EventType` number; None: all."""
+        if types is None or (kept := types[self.types]).all():
+            return self
+        return replace(
+            self,
+            keys=self.keys[kept],
+            times=self.times[kept],
+            types=self.types[kept],
+            weights=self.weights[kept],
+        )
+
     @property
     def fresh_answer(self) -> CachedAnswer | None:
         """The cached answer if it covers the whole history, else None."""

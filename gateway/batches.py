@@ -193,7 +193,9 @@ def _row(request: PageRequest, record: UserRecord, version: ServingVersion) -> R
     answer = record.fresh_answer
     # A vector is of the moment it was computed at, so none serves a page of another one.
     if answer is not None and (
-        answer.version != version.version or request.time or not _same_age(record, answer.computed_at)
+        answer.version != version.version
+        or request.time
+        or not _same_age(record.counting(version.counts).times, answer.computed_at)
     ):
         answer = None
     return Row(
@@ -208,15 +210,15 @@ def _row(request: PageRequest, record: UserRecord, version: ServingVersion) -> R
     )
 
 
-def _same_age(record: UserRecord, computed_at: int) -> bool:
-    """Whether the user's last event is still about as old as when a vector was computed.
+def _same_age(times: NDArray[np.int64], computed_at: int) -> bool:
+    """Whether the last of a user's events is still about as old as when a vector was computed.
 
     The model reads ages in doublings of seconds (`training.model.time_bucket`). Older events change theirs at
     other moments, which matters less: their doublings are longer, and each is one of many.
     """
-    if not len(record.times):
+    if not len(times):
         return True
-    newest = int(record.times[-1])
+    newest = int(times[-1])
     then_s, now_s = max(0, computed_at - newest), max(0, int(time.time()) - newest)
     return (then_s + 1).bit_length() == (now_s + 1).bit_length()
 

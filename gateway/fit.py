@@ -58,6 +58,8 @@ class Said:
     """Names of the user attributes that it takes, in the order of `user_features`."""
     consumes: NDArray[np.bool_] | None = None
     """See `features.record.UserRecord.consumed`."""
+    counts: NDArray[np.bool_] | None = None
+    """See `features.record.UserRecord.counting`."""
 
 
 def read_manifest(manifest: Path) -> Said:
@@ -76,7 +78,8 @@ def read_manifest(manifest: Path) -> Said:
             widths,
             frozenset(fields.get("inputs", ())),
             tuple(map(str, fields.get("attributes", ()))),
-            _consuming(fields.get("consumes")),
+            _types(fields.get("consumes")),
+            ~ignored if (ignored := _types(fields.get("ignores") or None)) is not None else None,
         )
     except (KeyError, TypeError) as error:
         raise Unfit(f"{manifest}: says what no gateway of this release understands ({error!r})") from error
@@ -86,12 +89,13 @@ def read_manifest(manifest: Path) -> Said:
     return said
 
 
-def _consuming(names: Sequence[str] | None) -> NDArray[np.bool_] | None:
+def _types(names: Sequence[str] | None) -> NDArray[np.bool_] | None:
+    """Bool `[256]`: which event types are named, by their number."""
     if names is None:
         return None
-    consumes = np.zeros(256, np.bool_)
-    consumes[[EventType[name] for name in names]] = True
-    return consumes
+    named = np.zeros(256, np.bool_)
+    named[[EventType[name] for name in names]] = True
+    return named
 
 
 def fitting_inputs(

@@ -59,12 +59,12 @@ class Row:
 
 
 def knows(version: ServingVersion, record: UserRecord) -> bool:
-    """Whether the version knows an item of the user's history, or takes an attribute that the user has.
+    """Whether the version knows an item of the history that it reads, or takes an attribute of the user.
 
     Else the model has nothing to go by.
     """
     # The newest first: almost always the first look answers.
-    if any(int(key) in version.catalog for key in record.keys[::-1]):
+    if any(int(key) in version.catalog for key in record.counting(version.counts).keys[::-1]):
         return True
     if not record.attributes_json or "user_features" not in version.inputs:
         return False
@@ -81,15 +81,15 @@ def model_inputs(version: ServingVersion, rows: Sequence[Row]) -> dict[str, NDAr
 
 
 def _history_keys(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    return left_padded([row.record.keys for row in rows], width, np.int64)
+    return left_padded([row.record.counting(version.counts).keys for row in rows], width, np.int64)
 
 
 def _history_times(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    return left_padded([row.record.times for row in rows], width, np.int64)
+    return left_padded([row.record.counting(version.counts).times for row in rows], width, np.int64)
 
 
 def _history_types(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    return left_padded([row.record.types for row in rows], width, np.int32)
+    return left_padded([row.record.counting(version.counts).types for row in rows], width, np.int32)
 
 
 def _request_time(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:

@@ -34,6 +34,8 @@ class ServingVersion:
     """Names of the user attributes that it takes, in the order of `user_features`."""
     consumes: NDArray[np.bool_] | None = None
     """Events of which types keep their item from being recommended: see `UserRecord.consumed`."""
+    counts: NDArray[np.bool_] | None = None
+    """Events of which types are the history that it reads: see `UserRecord.counting`."""
 
 
 class Versions:
@@ -122,7 +124,7 @@ class Versions:
                 said,
             )
             self.ready[number] = ServingVersion(
-                self.name, number, inputs, self.catalog(number), said.attributes, said.consumes
+                self.name, number, inputs, self.catalog(number), said.attributes, said.consumes, said.counts
             )
         except (Unfit, CatalogError) as error:
             # It is tried again with each look: files that cannot be read may be there a moment later.

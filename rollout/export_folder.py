@@ -50,6 +50,8 @@ class TrainingRecord(BaseModel):
     """Names of the user attributes that the model takes, in the order of its input `user_features`."""
     consumes: list[Annotated[str, AfterValidator(_event_type)]] | None = None
     """Types of events (names of `EventType`) whose items are not recommended again; None: all types."""
+    ignores: list[Annotated[str, AfterValidator(_event_type)]] = []
+    """Types of events that are no part of the history that the model reads."""
 
 
 @dataclass(frozen=True, slots=True)

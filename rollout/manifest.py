@@ -37,6 +37,8 @@ class Manifest(BaseModel):
     """Names of the user attributes that it takes, in the order of `user_features`."""
     consumes: list[str] | None = None
     """Types of events whose items are not recommended again; None: all types."""
+    ignores: list[str] = []
+    """Types of events that are no part of the history that it reads."""
     tensorflow: str
     """TensorFlow of the serving environment in which it passed preflight."""
     files: dict[str, str]

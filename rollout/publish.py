@@ -136,6 +136,7 @@ def _write_manifest(
         inputs=[tensor.name for tensor in tried.signature.inputs],
         attributes=export.training.attributes,
         consumes=export.training.consumes,
+        ignores=export.training.ignores,
         tensorflow=tried.tensorflow,
         files=hashes,
     )

@@ -119,6 +119,7 @@ def export(
             "categories": list(categories),
             "attributes": list(trained.facts.attributes),
             "consumes": config.behaviour.consumes,
+            "ignores": [name for name, weight in config.behaviour.event_weights.items() if weight == 0],
             "ranker": trained.ranker is not None,
             "widths": {
                 "T": served.history,

@@ -38,7 +38,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory, interpreter: Interpreter) -
     folder = tmp_path_factory.mktemp("signatures")
     exports = {
         folder / "older": Variant(),
-        folder / "ranking": Variant(attributes=("age", "country"), consumes=("PURCHASE",)),
+        folder / "ranking": Variant(attributes=("age", "country"), consumes=("PURCHASE",), ignores=("VIEW",)),
     }
     write_exports(exports)
     settings = settings_below(folder)
@@ -116,6 +116,16 @@ async def test_a_user_with_attributes_and_no_history_gets_a_page_of_their_own(ca
     assert len({tuple(page) for page in pages}) == len(COUNTRIES)
     assert not knows(called.ready[OLDER], user(country=COUNTRIES[0]))
     assert not knows(called.ready[RANKING], user(shoe_size="44"))
+
+
+async def test_events_of_a_type_that_a_version_ignores_change_nothing(called: Called) -> None:
+    bought = (ITEM_IDS[3], EventType.PURCHASE)
+    views = [(item, EventType.VIEW) for item in ITEM_IDS[5:20]]
+    plain = await called.page(RANKING, user(bought))
+    amid_views = await called.page(RANKING, user(bought, *views))
+    assert not knows(called.ready[RANKING], user(*views))
+    assert knows(called.ready[OLDER], user(*views))
+    np.testing.assert_array_equal(items(plain), items(amid_views))
 
 
 async def test_types_surface_and_diversity_change_the_page(called: Called) -> None:

@@ -284,6 +284,7 @@ def write_export(folder: Path, variant: Variant) -> None:
     if variant.attributes is not None:
         training["widths"]["F"] = max(1, len(variant.attributes))
         training |= {"attributes": variant.attributes, "consumes": variant.consumes}
+        training["ignores"] = variant.ignores
         np.savez(folder / "judged.npz", users=np.arange(3))
     (folder / "training.json").write_text(json.dumps(training))
 

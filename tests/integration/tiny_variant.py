@@ -65,6 +65,8 @@ class Variant:
     answers probabilities; None: it is a version of an earlier release."""
     consumes: Sequence[str] | None = None
     """Names of the event types whose items it does not show again; None: all."""
+    ignores: Sequence[str] = ()
+    """Names of the event types that it is not told of; for models that take types."""
     defect: Defect | None = None
 
 

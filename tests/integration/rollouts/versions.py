@@ -54,6 +54,7 @@ class Versions:
                 "widths": training["widths"],
                 "attributes": training.get("attributes", []),
                 "consumes": training.get("consumes"),
+                "ignores": training.get("ignores", []),
                 "files": hash_files(draft, (SAVEDMODEL, *PUBLISHED_FILES)),
             }
         )

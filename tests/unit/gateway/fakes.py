@@ -138,17 +138,24 @@ def serving_version(number: int, catalog: Catalog) -> ServingVersion:
 
 
 def ranking_version(
-    number: int, catalog: Catalog, *attributes: str, consumes: Iterable[EventType] | None = None
+    number: int,
+    catalog: Catalog,
+    *attributes: str,
+    consumes: Iterable[EventType] | None = None,
+    counts: Iterable[EventType] | None = None,
 ) -> ServingVersion:
     """A version that takes all inputs, and these attributes."""
+
+    def mask(types: Iterable[EventType] | None) -> NDArray[np.bool_] | None:
+        return None if types is None else np.isin(np.arange(256), [int(kind) for kind in types])
+
     inputs = serving_version(number, catalog).inputs | {
         "history_types": Tensor("INT32", 4),
         "user_features": Tensor("INT64", max(1, len(attributes))),
         "surface": Tensor("INT64", 1),
         "diversity": Tensor("FP32", 1),
     }
-    types = None if consumes is None else np.isin(np.arange(256), [int(kind) for kind in consumes])
-    return ServingVersion("recommender", number, inputs, catalog, attributes, types)
+    return ServingVersion("recommender", number, inputs, catalog, attributes, mask(consumes), mask(counts))
 
 
 INPUTS = {"history_keys": ("INT64", -1), "exclude_keys": ("INT64", -1)}

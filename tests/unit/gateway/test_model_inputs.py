@@ -34,10 +34,14 @@ def path(catalog: Catalog) -> RequestPath:
 
 
 def serve(
-    path: RequestPath, catalog: Catalog, *attributes: str, consumes: list[EventType] | None = None
+    path: RequestPath,
+    catalog: Catalog,
+    *attributes: str,
+    consumes: list[EventType] | None = None,
+    counts: list[EventType] | None = None,
 ) -> None:
     """Makes a version that takes these attributes the stable one."""
-    version = ranking_version(7, catalog, *attributes, consumes=consumes)
+    version = ranking_version(7, catalog, *attributes, consumes=consumes, counts=counts)
     path.router.ready[7] = path.router.serving = version
     path.router.catalog_consumes = version.consumes
 
@@ -113,6 +117,43 @@ async def test_one_consuming_event_with_an_item_is_enough(path: RequestPath, cat
     path.store.records["u"] = with_events(EMPTY_RECORD, events, 100).record
     await path.page("u")
     assert set(path.scorer.calls[0]["exclude_keys"][0].tolist()) == {0, item_key("1")}
+
+
+async def test_events_that_do_not_count_push_none_that_do_out_of_the_history(
+    path: RequestPath, catalog: Catalog
+) -> None:
+    serve(path, catalog, counts=[EventType.PURCHASE, EventType.CLICK])
+    noise = [Event("u", str(n), EventType.VIEW, 10 + n) for n in range(9)]
+    path.store.records["u"] = with_events(path.store.records["u"], noise, 100).record
+    await path.page("u")
+    [inputs] = path.scorer.calls
+    assert inputs["history_keys"].tolist() == [[0, 0, item_key("1"), item_key("2")]]
+    assert inputs["history_times"].tolist() == [[0, 0, 5, 6]]
+    assert inputs["history_types"].tolist() == [[0, 0, EventType.PURCHASE, EventType.CLICK]]
+    # They are not recommended again all the same: that is for `consumes` to say.
+    assert {item_key(str(n)) for n in range(9)} < set(inputs["exclude_keys"][0].tolist())
+
+
+async def test_a_user_whose_events_do_not_count_has_a_cold_start(path: RequestPath, catalog: Catalog) -> None:
+    serve(path, catalog, counts=[EventType.LIKE])
+    assert (await path.page("u")).degraded is Degraded.COLD_START
+    serve(path, catalog, counts=[EventType.LIKE, EventType.CLICK])
+    assert (await path.page("u")).degraded is Degraded.NO
+
+
+async def test_a_vector_ages_by_the_events_that_count(path: RequestPath, catalog: Catalog) -> None:
+    """One event counts and is old; another, of this second, does not: in a minute the vector is as good."""
+    serve(path, catalog, counts=[EventType.PURCHASE])
+    now = int(time.time())
+    events = [Event("u", "1", EventType.PURCHASE, now - 10**6), Event("u", "2", EventType.VIEW, now - 100)]
+    record = with_events(EMPTY_RECORD, events, 100).record
+    answer = CachedAnswer(7, record.revision, now - 90, np.array([3, 4], np.float32), item_keys(["9"]), False)
+    path.store.records["u"] = replace(record, answer=answer)
+    await path.page("u")
+    assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[1]]
+    serve(path, catalog)
+    await path.page("u")
+    assert path.scorer.calls[1]["user_vector_fresh"].tolist() == [[0]]
 
 
 async def test_a_fallback_page_holds_items_back_as_the_version_does(

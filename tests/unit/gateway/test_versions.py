@@ -215,14 +215,21 @@ async def test_of_the_inputs_that_triton_lists_for_all_a_version_has_those_that_
 ) -> None:
     inputs = sorted({*INPUTS, *ADDED})
     says(
-        settings, 2, inputs=inputs, widths={"T": 5, "F": 2}, attributes=["age", "country"], consumes=["LIKE"]
+        settings,
+        2,
+        inputs=inputs,
+        widths={"T": 5, "F": 2},
+        attributes=["age", "country"],
+        consumes=["LIKE"],
+        ignores=["VIEW", "READ"],
     )
-    says(settings, 3, inputs=[*INPUTS, "surface"], consumes=[])
+    says(settings, 3, inputs=[*INPUTS, "surface"], consumes=[], ignores=[])
     triton.versions = {str(version): (INPUTS | ADDED, OUTPUTS) for version in (1, 2, 3)}
     versions = Versions(settings, channel)
     await versions.look()
     older, ranking, third = (versions.ready[version] for version in (1, 2, 3))
-    assert (older.inputs.keys(), older.attributes, older.consumes) == (INPUTS.keys(), (), None)
+    assert (older.inputs.keys(), older.attributes) == (INPUTS.keys(), ())
+    assert older.consumes is older.counts is None
     assert {name: ranking.inputs[name].width for name in ADDED} == {
         "history_types": 5,
         "user_features": 2,
@@ -232,6 +239,9 @@ async def test_of_the_inputs_that_triton_lists_for_all_a_version_has_those_that_
     assert ranking.attributes == ("age", "country")
     assert ranking.consumes is not None
     assert np.flatnonzero(ranking.consumes).tolist() == [EventType.LIKE]
+    assert ranking.counts is not None
+    assert np.flatnonzero(~ranking.counts).tolist() == [EventType.VIEW, EventType.READ]
+    assert third.counts is None
     assert third.inputs.keys() == {*INPUTS, "surface"}
     assert third.consumes is not None
     assert not third.consumes.any()
@@ -242,6 +252,7 @@ async def test_of_the_inputs_that_triton_lists_for_all_a_version_has_those_that_
     [
         ({"inputs": ["mood"]}, "it takes an input 'mood', which Triton's configuration lacks"),
         ({"consumes": ["DREAM"]}, "says what no gateway of this release understands (KeyError('DREAM'))"),
+        ({"ignores": ["DREAM"]}, "says what no gateway of this release understands (KeyError('DREAM'))"),
         ({"attributes": 3}, "says what no gateway of this release understands"),
         ({"widths": {"T": 5, "F": 3}, "attributes": ["age"]}, "says a width F of 3, and 1 attributes"),
     ],

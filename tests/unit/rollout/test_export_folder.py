@@ -65,12 +65,13 @@ def signature(features: int | None) -> Signature:
 
 def test_an_export_that_says_nothing_of_attributes_takes_none_and_consumes_everything(folder: Path) -> None:
     training = read_export(folder).training
-    assert (training.attributes, training.consumes) == ([], None)
+    assert (training.attributes, training.consumes, training.ignores) == ([], None, [])
 
 
 def test_attributes_and_consuming_types_are_read(folder: Path) -> None:
-    write(folder, attributes=["country", "age"], consumes=["PURCHASE", "CLICK"])
+    write(folder, attributes=["country", "age"], consumes=["PURCHASE", "CLICK"], ignores=["VIEW"])
     training = read_export(folder).training
+    assert training.ignores == ["VIEW"]
     assert (training.attributes, training.consumes) == (["country", "age"], ["PURCHASE", "CLICK"])
     write(folder, consumes=[])
     assert read_export(folder).training.consumes == []
@@ -80,6 +81,7 @@ def test_attributes_and_consuming_types_are_read(folder: Path) -> None:
     ("fields", "says"),
     [
         ({"consumes": ["PURCHASE", "buy"]}, r"consumes\.1: buy is none of VIEW, CLICK, .*PURCHASE$"),
+        ({"ignores": ["view"]}, r"ignores\.0: view is none of VIEW, CLICK, .*PURCHASE$"),
         ({"attributes": ["age", "age"]}, r"attributes: must name each attribute once$"),
     ],
 )

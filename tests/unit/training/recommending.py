@@ -115,13 +115,16 @@ class Recommender:
 
     def __init__(self, model: Trained, data: Prepared) -> None:
         said = data.folder / "manifest.json"
-        consumes = model.facts.config.behaviour.consumes
-        said.write_text(json.dumps({"widths": {}, "consumes": consumes}), encoding="utf-8")
+        behaviour = model.facts.config.behaviour
+        ignores = [name for name, weight in behaviour.event_weights.items() if weight == 0]
+        fields = {"widths": {}, "consumes": behaviour.consumes, "ignores": ignores}
+        said.write_text(json.dumps(fields), encoding="utf-8")
         self._graph = Served(model, data.items, data.categories, page_size=len(ITEMS))
         inputs = {spec.name: Tensor("", spec.shape[1] or 0) for spec in self._graph.recommend.input_signature}
         # Without a category filter and attributes the gateway has no use for the catalogue.
         catalogue = cast(Catalog, None)
-        self._version = ServingVersion("tiny", 1, inputs, catalogue, (), read_manifest(said).consumes)
+        read = read_manifest(said)
+        self._version = ServingVersion("tiny", 1, inputs, catalogue, (), read.consumes, read.counts)
         self._names = {item_key(item): item for item in ITEMS}
 
     def page(self, history: History, *, time: int = NOW, include_seen: bool = False) -> Page:

@@ -31,6 +31,9 @@ layers = 1
 width = 16
 heads = 2
 history = 8
+[behaviour.event_weights]
+READ = 0
+LIKE = 2
 [training]
 epochs = 2
 batch_size = 16
@@ -81,6 +84,7 @@ def test_a_run_leaves_an_export_a_report_and_curves(trained):
         "model.savedmodel", "catalog.lmdb", "golden.npz", "judged.npz", "training.json",
     }  # fmt: skip
     description = json.loads((export / "training.json").read_text())
+    assert description["ignores"] == ["READ"]
     assert description["widths"] == {"T": 8, "D": 16, "C": 3, "K": 31, "F": 1}
     assert description["seed"] == 1
     assert description["parity"] < 1e-4
