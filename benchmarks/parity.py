@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,10 +32,12 @@ from training.config import Config, load_config
 from training.dataset import History, Prepared, open_prepared
 from training.errors import BAD_INPUT_EXIT_CODE, TrainingError
 from training.export import ADDED
-from training.facts import gather_facts
-from training.offline import Offline, Request
 from training.runs import Runs
 from training.splits import LeaveOneOut
+from training.tensorflow_import import import_tensorflow
+
+if TYPE_CHECKING:
+    from training.offline import Offline
 
 TOLERANCE = 1e-4
 _TIE = 1e-6
@@ -88,6 +91,9 @@ def open_model(config: Config, state_dir: Path) -> Model:
     Raises:
         TrainingError: there is none, or its catalogue has been extended since.
     """
+    import_tensorflow()
+    from training.facts import gather_facts
+    from training.offline import Offline
     from training.trained import load_trained
 
     export = state_dir / "exports" / config.data.name
@@ -108,6 +114,8 @@ def open_model(config: Config, state_dir: Path) -> Model:
 
 async def _compare(settings: Settings, config: Config, wanted: int, seed: int) -> int:
     model = open_model(config, settings.state_dir)
+    from training.offline import Request
+
     histories = list(model.prepared.histories())
     requests = _requests(model.prepared, histories, wanted, seed)
     index_of = {item.item_id: i for i, item in enumerate(model.prepared.items, start=1)}
