@@ -89,7 +89,8 @@ class VersionFigures:
     degraded: int = 0
     """Of these, those whose caller got a fallback page. The others were answered by the stable version."""
     cold: int = 0
-    """Calls beside those, of users who have a history and of whose items it knows none: a fallback page."""
+    """Calls beside those, of users whose history holds only items that it does not know, or events of types
+    that it ignores (`event_weights` of 0): a fallback page."""
     latency: Histogram = field(default_factory=Histogram)
     """From a call's arrival to its answer, of the calls that it answered."""
     batches: int = 0
@@ -105,7 +106,7 @@ class VersionFigures:
     shadow_dropped: int = 0
     """Requests that were to be answered unseen and were not, because there was no room for it."""
     shadow_cold: int = 0
-    """Requests that were to be answered unseen, of users of whose items it knows none."""
+    """Requests that were to be answered unseen, of such users."""
     shadow_batches: int = 0
     """Requests to Triton for the shadow calls."""
     failed_shadow_batches: int = 0

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from features.catalog import Catalog, CatalogItem
 from features.record import EMPTY_RECORD, UserRecord
 
+_MOST_LOOKED_AT = 10_000
+"""Popular items that a page is looked for among. Beyond that it is not full, with so many to come."""
+
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
@@ -35,9 +38,9 @@ class PageRequest:
 
     @property
     def plain(self) -> bool:
-        """Whether the page is the user's own one: of now, of no surface, filtered by the items seen alone."""
-        filtered = self.categories or self.excluded or self.include_seen
-        return not (filtered or self.surface or self.diversity or self.time)
+        """Whether the page may stand for any other one of the user's, should the model be away: it is of now,
+        and filtered by the items seen alone."""
+        return not (self.categories or self.excluded or self.include_seen or self.time)
 
 
 class PageItem(NamedTuple):
@@ -81,17 +84,26 @@ def fallback_page(
     refused = frozenset((*request.excluded, *seen))
     wanted, at = request.categories, request.time or int(time.time())
     kept = record.answer.page_keys.tolist() if record.answer is not None else []
-    # So many that the page is full even if all that is refused stands first: never the whole catalogue.
-    enough = request.limit + len(refused)
-    while True:
-        popular = catalog.popular_in(wanted, enough) if wanted else catalog.popular[:enough]
-        # A dictionary, to keep the first of each in order.
-        candidates = dict.fromkeys((*kept, *popular.tolist()))
-        passing = (PageItem(item, 0.0) for _, item in _passing(catalog, candidates, wanted, refused, at))
-        page = list(islice(passing, request.limit))
-        if len(page) == request.limit or len(popular) < enough:
-            return page
-        enough *= 4  # some that are not published yet stand first
+    # So many that the page is full even if all that is refused stands first; more only if some of these are
+    # not published yet.
+    popular = _popular(catalog, wanted, request.limit + len(refused))
+    items = dict(_passing(catalog, kept, wanted, refused, at))
+    # A whole page of them: all that the last page holds may be among them.
+    for key, item in islice(_passing(catalog, popular, wanted, refused, at), request.limit):
+        items.setdefault(key, item)
+    return [PageItem(item, 0.0) for item in islice(items.values(), request.limit)]
+
+
+def _popular(catalog: Catalog, categories: tuple[str, ...], count: int) -> Iterator[int]:
+    """Keys of popular items, most popular first: `count`, then more, as they are asked for.
+
+    Not the whole of a large catalogue: the event loop waits for what is looked at.
+    """
+    start, end = 0, count
+    while start < end:
+        found = catalog.popular_in(categories, end) if categories else catalog.popular[:end]
+        yield from found[start:].tolist()
+        start, end = len(found), min(4 * end, max(count, _MOST_LOOKED_AT)) if len(found) == end else 0
 
 
 def similar_page(

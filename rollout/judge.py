@@ -123,9 +123,9 @@ def _too_cold(stable: VersionFigures, candidate: VersionFigures, bounds: Bounds)
     ):
         if cold >= _MIN_COLD and _beyond_chance(calls, cold, usual + bounds.cold_rate):
             return (
-                f"{cold} of {calls} {kind} ({cold / calls:.2%}) got fallback pages, as it knows nothing of "
-                f"their histories; of the stable version's {usual:.2%}, and {bounds.cold_rate:.2%} more is "
-                "the bound"
+                f"{cold} of {calls} {kind} ({cold / calls:.2%}) got fallback pages, as their histories hold "
+                "only items that it does not know or events of types that it ignores (event_weights of 0); "
+                f"of the stable version's {usual:.2%}, and {bounds.cold_rate:.2%} more is the bound"
             )
     return ""
 

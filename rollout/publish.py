@@ -29,6 +29,8 @@ DRAFT_PREFIX = "publishing-"
 PUBLISHED_FILES = tuple(name for name in FILES if name != "training.json")
 OPTIONAL_FILES = ("judged.npz",)
 """What became of each user whom the evaluation judged: published if the export has it."""
+PRIVATE_FILES = ("golden.npz", "judged.npz")
+"""What tells of users: for the owner's eyes alone. A Triton of another user warms up with zeros instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,9 @@ def _copy(export: Export, draft: Path) -> Export:
         for name in OPTIONAL_FILES:
             if (export.folder / name).is_file():
                 shutil.copyfile(export.folder / name, draft / name)
+        for name in PRIVATE_FILES:
+            if (draft / name).exists():
+                (draft / name).chmod(0o600)
     except (OSError, shutil.Error) as exc:
         raise BadExport(f"{export.folder}: cannot be copied: {exc}") from exc
     draft.chmod(0o755)  # mkdtemp makes it private; Triton may run as another user

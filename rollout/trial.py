@@ -2,7 +2,8 @@
 
 It must answer its own golden requests as at its export. Then the stable version's golden requests are put to
 both: they are real histories, so a candidate whose pages have nothing in common with the stable version's, or
-that takes several times as long, is found before a user sees it.
+that takes several times as long, is found before a user sees it. As in live traffic, neither is told of
+events of types that it ignores; users of whom one of the two would be told nothing are left out.
 
 Compared are the items of the top 10 and the time, never the scores, whose scale is each version's own.
 Both are asked for relevance alone: an older version knows no diversity.
@@ -10,6 +11,7 @@ Both are asked for relevance alone: an older version knows no diversity.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -21,8 +23,9 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from features.schema import EventType
 from inference.errors import TritonError
-from inference.golden import Golden, read_golden
+from inference.golden import Arrays, Golden, read_golden
 from inference.proof import infer, prove_version
 from inference.signature import OUTPUT_SETS
 from rollout.errors import PreflightFailed
@@ -41,11 +44,17 @@ class Trial:
 
     requests: int
     overlap: float
-    """Mean share of the stable version's top 10 that the candidate's top 10 holds."""
+    """Mean share of the stable version's top 10 that the candidate's top 10 holds; NaN if no history could be
+    put to both."""
     latency_ratio: float
-    """Median time of the candidate over that of the stable version, for the same requests."""
+    """Median time of the candidate over that of the stable version, for the same requests; NaN likewise."""
 
     def __str__(self) -> str:
+        if math.isnan(self.overlap):
+            return (
+                f"{self.requests} golden requests answered as expected; not compared with the stable one: "
+                "its own hold no history of which both read something"
+            )
         return (
             f"{self.requests} golden requests answered as expected, overlap {self.overlap:.2f} and "
             f"{self.latency_ratio:.1f} times the time of the stable version on the same histories"
@@ -66,10 +75,12 @@ async def try_out(
     except TritonError as error:
         raise PreflightFailed(str(error)) from error
     taken = _manifest(model_folder / str(stable)).attributes
-    requests = {
-        version: _requests(golden, taken, model_folder / str(version)) for version in (stable, candidate)
-    }
+    versions = (stable, candidate)
+    asked = _requests(golden, taken, [model_folder / str(version) for version in versions])
+    requests = dict(zip(versions, asked, strict=True))
     rows = len(requests[stable]["history_keys"])
+    if not rows:  # no fault of the candidate's: how many of its users it leaves cold is seen under traffic
+        return Trial(golden.rows, math.nan, math.nan)
     answers: dict[int, list[Mapping[str, NDArray[Any]]]] = {stable: [], candidate: []}
     times: dict[int, list[float]] = {stable: [], candidate: []}
     # One history at a time, so that live calls of the stable version wait for one at most; the versions in
@@ -97,7 +108,7 @@ async def try_out(
     if trial.overlap < bounds.overlap:
         raise PreflightFailed(
             f"version {candidate}'s top {_TOP} holds {trial.overlap:.2f} of version {stable}'s on "
-            f"{trial.requests} histories, and {bounds.overlap:g} is the least"
+            f"{rows} histories, and {bounds.overlap:g} is the least"
         )
     if trial.latency_ratio > bounds.latency_ratio:
         raise PreflightFailed(
@@ -114,17 +125,38 @@ def _manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _requests(golden: Golden, taken: Sequence[str], folder: Path) -> dict[str, NDArray[Any]]:
-    """The users of `golden` as inputs of the version in `folder`: no filter, no cached vector, no diversity.
+def _requests(golden: Golden, taken: Sequence[str], folders: Sequence[Path]) -> list[dict[str, NDArray[Any]]]:
+    """The users of `golden` as inputs of the versions in `folders`, the same users for each.
 
     `taken` are the attributes of the version that `golden` is of, in the order of its `user_features`.
     """
-    manifest = _manifest(folder)
-    widths = manifest.widths
+    told = [_counting(golden.inputs, _manifest(folder).ignores) for folder in folders]
     # A user without a history has no page of a version that takes no attributes.
-    known = golden.inputs["history_keys"].any(axis=1)
-    rows = int(known.sum())
-    asked = {name: values[known] for name, values in golden.inputs.items()}
+    known = np.logical_and.reduce([inputs["history_keys"].any(axis=1) for inputs in told])
+    return [
+        _inputs({name: values[known] for name, values in inputs.items()}, taken, folder)
+        for inputs, folder in zip(told, folders, strict=True)
+    ]
+
+
+def _counting(inputs: Arrays, ignores: Sequence[str]) -> Arrays:
+    """Golden inputs without the events of the types named in `ignores`, as the gateway leaves them out."""
+    if not ignores or "history_types" not in inputs:
+        return inputs
+    kept = ~np.isin(inputs["history_types"], [EventType[name] for name in ignores])
+    to_the_right = np.argsort(kept, axis=1, kind="stable")  # padding counts as kept, so events stay behind it
+    histories = {
+        name: np.take_along_axis(np.where(kept, values, 0), to_the_right, axis=1)
+        for name, values in inputs.items()
+        if name.startswith("history_")
+    }
+    return {**inputs, **histories}
+
+
+def _inputs(asked: Arrays, taken: Sequence[str], folder: Path) -> dict[str, NDArray[Any]]:
+    """`asked` as inputs of the version in `folder`: no filter, no cached vector, no diversity."""
+    manifest = _manifest(folder)
+    widths, rows = manifest.widths, len(asked["history_keys"])
     own = read_golden(folder / "golden.npz").inputs
     filled: dict[str, NDArray[Any]] = {
         "history_keys": _fitted(asked["history_keys"], widths["T"]),

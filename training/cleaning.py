@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from features.schema import MAX_ID_BYTES
 from training import cells, item_cells
-from training.data_config import DataConfig, ItemsConfig, UsersConfig
+from training.data_config import MAX_CATEGORIES, DataConfig, ItemsConfig, UsersConfig
+from training.errors import TrainingError
 from training.source_files import LINE, SourceTable
 
 FORGOTTEN = "forgotten user"
@@ -102,7 +103,7 @@ def split_items(connection: Any, source: SourceTable, config: ItemsConfig) -> Sp
     An empty title becomes the id. A further column whose name is taken gets `_in_file` behind it. The width
     of a column of vectors is that of most of its rows.
 
-    Raises `TrainingError` for a column that cannot hold what it should.
+    Raises `TrainingError` for a column that cannot hold what it should, or has too many categories.
     """
     columns = config.columns
     vectors = item_cells.vector_columns(source)
@@ -135,6 +136,8 @@ def split_items(connection: Any, source: SourceTable, config: ItemsConfig) -> Sp
     judged = connection.create_table("judged_items", rows.mutate(reason=_first(reasons)))
     distinct = _without_copies(connection, "distinct_items", judged, ["item_id"], "duplicate item")
     kept = distinct.filter(distinct.reason.isnull()).drop("line", "reason")
+    if columns.categories is not None:
+        _refuse_too_many_categories(kept, source, config)
     return Split(kept, _dropped(judged).union(_dropped(distinct)))
 
 
@@ -165,6 +168,23 @@ def split_users(
 def id_table(column: str, ids: frozenset[str]) -> ibis.Table:
     """A one-column table of ids."""
     return ibis.memtable(pa.table({column: pa.array(sorted(ids), pa.string())}))
+
+
+def _refuse_too_many_categories(kept: ibis.Table, source: SourceTable, config: ItemsConfig) -> None:
+    """With a wrong separator every cell is one, and the model's features would not fit in memory."""
+    names = kept.select(category=kept.categories.unnest()).distinct()
+    found = names.count().to_pyarrow().as_py()
+    if found <= MAX_CATEGORIES:
+        return
+    # The longest shows best what a wrong separator has left together.
+    longest = names.order_by([ibis.desc(names.category.length()), "category"]).limit(1)
+    example = longest.to_pyarrow().to_pylist()[0]["category"]
+    raise TrainingError(
+        f"{source.file}: column {config.columns.categories!r} has {found:,} different categories, such as "
+        f"{example!r:.100}, and a catalogue may have {MAX_CATEGORIES:,} at most: "
+        f"data.items.category_separator, {config.category_separator!r}, must be what stands between those of "
+        "one cell, or data.items.columns.categories must name a column with fewer"
+    )
 
 
 def _bad_id(identifier: ibis.expr.types.StringValue, kind: str) -> _Reasons:

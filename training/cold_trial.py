@@ -172,10 +172,11 @@ def random_recall(cases: Sequence[Case], item_count: int) -> ColdRecall:
 
 def _recall(trained: Trained, cases: Sequence[Case]) -> ColdRecall:
     ranker, slots = trained.retrieval, min(SHOWN, len(trained.facts.item_users))
+    published = trained.facts.published[1:]
     found: list[int] = []
     for start in range(0, len(cases), _CASES_AT_ONCE):
         some = cases[start : start + _CASES_AT_ONCE]
-        for page, case in zip(rank(ranker, some, slots) + 1, some, strict=True):
+        for page, case in zip(rank(ranker, some, slots, published) + 1, some, strict=True):
             found.append(int(np.isin(case.targets, page).sum()))
     targets = [len(case.targets) for case in cases]
     return ColdRecall(

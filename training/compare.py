@@ -32,6 +32,11 @@ _COMPARED = ("hr", "ndcg", "mrr", "recall")
 """Precision is left out, as it is the hits of HR and recall over the same k."""
 _MAIN = 2
 """Metrics that come first: HR and NDCG at one cut-off."""
+_OTHER_SLICES = (
+    "By kinds of users and targets A and B do not compare, as the same users are not of the same kinds: they "
+    "may have been judged by different events, as where [behaviour] differs, and then the figures above do "
+    "not compare either; train both again with the same [behaviour] to be sure."
+)
 _LABELS = {"hr": "HR", "ndcg": "NDCG", "mrr": "MRR"}
 
 
@@ -119,6 +124,10 @@ def _print_slices(console: Console, first: Side, second: Side, metrics: Sequence
     for metric in metrics:
         columns += [f"A {_label(metric)}", f"B {_label(metric)}", "A − B"]
     table = _table("By kinds of users and targets", columns)
+    everyone = [*first.judged, *second.judged]
+    if len({tuple((one.name, one.users) for one in slices([judged])) for judged in everyone}) > 1:
+        console.print(_OTHER_SLICES, soft_wrap=True, highlight=False, markup=False)
+        return
     for ours, theirs in zip(slices(first.judged), slices(second.judged), strict=True):
         cells = []
         for metric in metrics:

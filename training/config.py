@@ -80,11 +80,20 @@ class Config(Table):
 
     data: DataConfig
     model: ModelConfig = ModelConfig()
-    ranker: RankerConfig = RankerConfig()
+    ranker: Annotated[RankerConfig, Field(validate_default=True)] = RankerConfig()
     behaviour: BehaviourConfig = BehaviourConfig()
     training: TrainingConfig = TrainingConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("ranker")
+    @classmethod
+    def _ranks_a_page(cls, ranker: RankerConfig, info: ValidationInfo) -> RankerConfig:
+        # The network reads each candidate's share among all of them: in service they must be as many.
+        page = info.data["model"].page_size if "model" in info.data else 0
+        if ranker.train and ranker.candidates < page:
+            raise ValueError(f"candidates must be at least model.page_size, {page}, not {ranker.candidates}")
+        return ranker
 
     @field_validator("privacy")
     @classmethod

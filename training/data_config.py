@@ -13,6 +13,9 @@ from features.schema import EventType
 VECTOR_PREFIX = "embedding:"
 """Begins the names of the items file's columns of vectors."""
 
+MAX_CATEGORIES = 5_000
+"""Distinct categories of a catalogue: each is a column of a dense matrix of items × categories."""
+
 ColumnName = Annotated[str, Field(min_length=1)]
 FileFormat = Literal["auto", "csv", "parquet"]
 TimeFormat = Literal["auto", "seconds", "milliseconds", "iso8601"]
@@ -143,7 +146,8 @@ class ItemsConfig(FileConfig):
     time_format: TimeFormat = "auto"
     """Of `columns.published`. `auto` decides once for the whole file, from its first 1,000 times."""
     category_separator: Annotated[str, Field(min_length=1)] = "|"
-    """What stands between the categories of one cell. A list column of a Parquet file needs none."""
+    """What stands between the categories of one cell. A list column of a Parquet file needs none. There may
+    be 5,000 different categories at most."""
     no_categories: tuple[str, ...] = ()
     """Cells that mean "no category", e.g. "(no genres listed)"."""
 

@@ -57,7 +57,7 @@ class Prepared:
         Without the events of types that do not count, and without the users who have no others.
         """
         users, behaviour = self.folder / "users.parquet", self.behaviour
-        kept = np.array([weight > 0 for weight in behaviour.type_weights()])
+        kept = np.array(behaviour.type_weights()) > 0
         consumes = None
         if behaviour.consumes is not None:
             consumes = frozenset(int(EventType[name]) for name in behaviour.consumes)

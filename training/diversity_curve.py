@@ -43,7 +43,7 @@ def diversity_curve(
     ranked = RankedRetrieval(retrieval, trained.ranker, trained.facts) if trained.ranker else None
     for start in range(0, len(cases), _CASES_AT_ONCE):
         some = cases[start : start + _CASES_AT_ONCE]
-        found, top = _pooled(retrieval.scores(some), some, pool, ranked)
+        found, top = _pooled(retrieval.scores(some), some, trained.facts.published[1:], pool, ranked)
         targets = [case.targets for case in some]
         counts = np.array([len(each) for each in targets], np.int32)
         own = tf.constant(trained.items.vectors[found])
@@ -52,7 +52,8 @@ def diversity_curve(
             order = reorder(tf.constant(top), own, wanted).numpy()
             page = np.take_along_axis(found, order, axis=1)
             exposures[setting].add(page - 1)
-            hits = hit_matrix(target_ranks(page, targets), counts, slots)
+            real = np.isfinite(np.take_along_axis(top, order, axis=1))
+            hits = hit_matrix(target_ranks(np.where(real, page, 0), targets), counts, slots)
             gains[setting].append(ranking_metrics(hits, counts, (slots,))[f"ndcg@{slots}"])
     points = []
     for setting, exposure in exposures.items():
@@ -69,12 +70,15 @@ def diversity_curve(
 
 
 def _pooled(
-    scores: NDArray[np.float32], cases: Sequence[Case], pool: int, ranked: RankedRetrieval | None
+    scores: NDArray[np.float32],
+    cases: Sequence[Case],
+    published: NDArray[np.int64],
+    pool: int,
+    ranked: RankedRetrieval | None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Candidates int32 `[B, C]` from 1 and their scores float32 `[B, C]`, in order of these; -inf where the
     catalogue has no more items that are new to the user."""
-    known = [case.known.taken for case in cases]
-    found, real = candidates_of(scores, known, min(pool, scores.shape[1]))
+    found, real = candidates_of(scores, cases, published, min(pool, scores.shape[1]))
     old = ~real
     top = np.where(old, NO_CANDIDATE, np.take_along_axis(scores, found - 1, axis=1)).astype(np.float32)
     if ranked is not None:

@@ -1,5 +1,5 @@
-"""Judging a ranker: every item of the catalogue is ranked for each user, with what the user had before
-masked.
+"""Judging a ranker: every item of the catalogue is ranked for each user, but for what the user had before
+and what is published later.
 
 The transformer and the baselines go through the same code, so that their figures compare.
 """
@@ -86,10 +86,12 @@ def evaluate(
     parts = []
     weights: list[float] = []
     for cases in _batched(prepared, split, stage):
-        ranked = rank(ranker, cases, slots)
+        ranked = rank(ranker, cases, slots, prepared.published)
         targets = [case.targets for case in cases]
         counts = np.array([len(some) for some in targets], np.int32)
-        ranks = target_ranks(ranked + 1, targets)
+        # What only fills a list up is nobody's hit.
+        asked = np.array([[case.time] for case in cases])
+        ranks = target_ranks(np.where(prepared.published[ranked] > asked, 0, ranked + 1), targets)
         parts.append(
             Judged(
                 ranker=ranker.name,
@@ -116,16 +118,28 @@ def evaluate(
     return Evaluation(ranker.name, len(judged.users), metrics), judged
 
 
-def rank(ranker: Ranker, cases: Sequence[Case], k: int) -> NDArray[np.int64]:
+def rank(ranker: Ranker, cases: Sequence[Case], k: int, published: NDArray[np.int64]) -> NDArray[np.int64]:
     """The best k catalogue positions (from 0) of each case, int64 `[B, k]`; ties go to the lower position.
 
-    Items of the known history are masked. Where fewer than k others exist, masked ones fill the list; they
-    are no targets.
+    What is `masked` comes last: it fills the list where fewer than k others exist.
     """
-    scores = np.array(ranker.scores(cases), np.float32)
+    return np.stack([_best(row, k) for row in masked(ranker.scores(cases), cases, published)])
+
+
+def masked(
+    scores: NDArray[np.float32], cases: Sequence[Case], published: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """`scores`, float32 `[B, N]`, with -inf for what is not recommended in a case: what the user has taken,
+    and what is published later than the case is asked.
+
+    Args:
+        published: int64 `[N]`, Unix seconds, 0: it always was there.
+    """
+    scores = np.array(scores, np.float32)
     for row, case in zip(scores, cases, strict=True):
         row[case.known.taken - 1] = -np.inf
-    return np.stack([_best(row, k) for row in scores])
+        row[published > case.time] = -np.inf
+    return scores
 
 
 def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

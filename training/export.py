@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 ADDED = "added.parquet"
 NEIGHBOURS = 100
 PARITY_TOLERANCE = 1e-4
-_LAYOUT = 5
+_LAYOUT = 6
 """Raise it when the same run exports to something else, so that old exports are not reused."""
 
 
@@ -118,8 +118,8 @@ def export(
             "items": len(catalogue),
             "categories": list(categories),
             "attributes": list(trained.facts.attributes),
-            "consumes": config.behaviour.consumes,
-            "ignores": [name for name, weight in config.behaviour.event_weights.items() if weight == 0],
+            "consumes": config.behaviour.consuming,
+            "ignores": config.behaviour.ignored,
             "ranker": trained.ranker is not None,
             "widths": {
                 "T": served.history,

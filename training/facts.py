@@ -3,6 +3,7 @@ of items, vocabulary of attributes, kinds of events."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ from training.ranker import Ranker, build_ranker
 from training.splits import Case
 from training.user_features import UserVocabulary, no_attributes, read_vocabulary
 
+_MIN_EVENTS = 5
+"""On a surface, for it to count as one: a misspelt one teaches nothing."""
+_MOST_SURFACES = 1_000
+"""The busiest ones. More are no surfaces but, perhaps, addresses of pages."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Facts:
@@ -38,7 +44,7 @@ class Facts:
     kept_types: NDArray[np.bool_]
     """By number of `EventType`: whether such events are used."""
     surfaces: NDArray[np.int64]
-    """`[S]`, ascending `surface_key` of the surfaces in the log."""
+    """`[S]`, ascending `surface_key` of the surfaces that the ranking network tells apart."""
     item_users: NDArray[np.int64]
     """`[N]`, training users of each item."""
     item_times: NDArray[np.int64]
@@ -95,7 +101,7 @@ class Facts:
     def histories(self, cases: Sequence[Case]) -> Histories:
         """What the encoder reads of requests, as the served graph reads it."""
         length = self.config.model.history
-        # The gateway sends the newest events of all types; those that do not count are left out of these.
+        # As the graph has it where a caller sends events that do not count, which the gateway leaves out.
         newest = [case.known.where(_newest(len(case.known), length)) for case in cases]
         known = [history.where(self.kept_types[history.types]) for history in newest]
         times = left_padded([history.times for history in known], length, np.int64)
@@ -138,7 +144,7 @@ def gather_facts(config: Config, prepared: Prepared, counts: Counts, cache: Path
         ),
         vocabulary=read_vocabulary(prepared.folder / "users.parquet", told) if told else no_attributes(),
         attributes=told,
-        kept_types=np.array([weight > 0 for weight in config.behaviour.type_weights()]),
+        kept_types=np.array(config.behaviour.type_weights()) > 0,
         surfaces=_surfaces(prepared) if config.ranker.train else np.zeros(0, np.int64),
         item_users=counts.item_users,
         published=np.concatenate([[0], published]),
@@ -151,5 +157,10 @@ def _newest(length: int, count: int) -> NDArray[np.bool_]:
 
 
 def _surfaces(prepared: Prepared) -> NDArray[np.int64]:
-    names = pc.unique(pq.read_table(prepared.events_path, columns=["surface"])["surface"]).drop_null()
-    return np.unique(np.array([surface_key(name) for name in names.to_pylist() if name], np.int64))
+    """Those that are worth a row of the ranking network's."""
+    events: Counter[str] = Counter()
+    for batch in pq.ParquetFile(prepared.events_path).iter_batches(columns=["surface"]):
+        for counted in pc.value_counts(batch["surface"].drop_null()).to_pylist():
+            events[counted["values"]] += counted["counts"]
+    often = [name for name, count in events.most_common(_MOST_SURFACES) if name and count >= _MIN_EVENTS]
+    return np.unique(np.array([surface_key(name) for name in often], np.int64))

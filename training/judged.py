@@ -52,6 +52,8 @@ class Judged:
     """`[M]`, `training.exposure.popularity_deciles` of each target; 0 for a cold one."""
     values: dict[str, NDArray[np.float64]]
     """`hr@10`, `ndcg@10`, … → `[B]`, one value a user."""
+    asked: NDArray[np.int64] | None = None
+    """`[B]`, `asked_hash` of each user; None in a file of before there was one."""
 
     @property
     def cutoffs(self) -> list[int]:
@@ -62,6 +64,16 @@ class Judged:
 def user_hash(user_id: str, key: bytes) -> int:
     """A signed 64-bit hash of a user id, BLAKE2b with `key` (at most 64 bytes)."""
     return int.from_bytes(blake2b(user_id.encode(), digest_size=8, key=key).digest(), "little", signed=True)
+
+
+def asked_hash(user_id: str, targets: NDArray[np.int32], length: int, key: bytes) -> int:
+    """What a user was judged by, as 64 bits: int32 `[n]` targets in order, and the events known before them.
+
+    Two models that saw other events of one log have different ones. Keyed, and with the user in it: else the
+    few items there are could be tried until one fits.
+    """
+    said = f"{user_id}\0{length}\0{','.join(map(str, targets.tolist()))}"
+    return user_hash(said, key)
 
 
 def judging_key(folder: Path) -> bytes:
@@ -83,7 +95,7 @@ def joined(parts: Sequence[Judged]) -> Judged:
     arrays: dict[str, Any] = {
         field.name: np.concatenate([getattr(part, field.name) for part in parts])
         for field in fields(Judged)
-        if field.name not in (*_TEXTS, "values")
+        if field.name not in (*_TEXTS, "values") and getattr(parts[0], field.name) is not None
     }
     values = {name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values}
     texts = {name: getattr(parts[0], name) for name in _TEXTS}
@@ -95,8 +107,8 @@ def save_judged(path: Path, rankers: Sequence[Judged]) -> None:
     arrays: dict[str, Any] = {}
     for i, judged in enumerate(rankers):
         for field in fields(Judged):
-            if field.name != "values":
-                arrays[f"{i}/{field.name}"] = np.asarray(getattr(judged, field.name))
+            if field.name != "values" and (value := getattr(judged, field.name)) is not None:
+                arrays[f"{i}/{field.name}"] = np.asarray(value)
         arrays |= {f"{i}/{_VALUES}{name}": values for name, values in judged.values.items()}
     draft = path.with_suffix(".draft")
     with draft.open("wb") as file:
@@ -124,10 +136,9 @@ def load_judged(path: Path) -> list[Judged]:
 
 
 def _ranker(arrays: dict[str, NDArray[Any]], i: int) -> Judged:
-    named: dict[str, Any] = {
-        field.name: arrays[f"{i}/{field.name}"] for field in fields(Judged) if field.name != "values"
-    }
+    needed = [field.name for field in fields(Judged) if field.name not in ("values", "asked")]
+    named: dict[str, Any] = {name: arrays[f"{i}/{name}"] for name in needed}
     texts: dict[str, Any] = {name: str(named.pop(name)) for name in _TEXTS}
     prefix = f"{i}/{_VALUES}"
     values = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
-    return Judged(**texts, **named, values=values)
+    return Judged(**texts, **named, values=values, asked=arrays.get(f"{i}/asked"))

@@ -73,7 +73,7 @@ class RankerConfig(Table):
     train: bool = True
     """Whether it is trained at all. It is served only if it improves the validation NDCG@10."""
     candidates: Annotated[int, Field(ge=100, le=1000)] = 100
-    """How many are re-scored, but never fewer than a page holds, or the catalogue if that is smaller."""
+    """How many are re-scored, at least as many as a page holds; the catalogue if that is smaller."""
     recent: Annotated[int, Field(ge=1, le=256)] = 20
     """Newest events that a candidate is compared with one by one; at most the encoder's history."""
     hidden: Annotated[int, Field(ge=4, le=1024)] = 32
@@ -101,8 +101,8 @@ class BehaviourConfig(Table):
     """How much an event of a type counts, by its name, e.g. `PURCHASE = 5`; 1 where not named, 0: not at
     all."""
     consumes: tuple[str, ...] | None = None
-    """Types after which an item is not recommended to the same user again. Not set: all of them; empty: none,
-    as where people play the same song again."""
+    """Types after which an item is not recommended to the same user again. Not set: all that count; empty:
+    none, as where people play the same song again."""
     interest_half_life_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """After this long an event counts half as much. Not set: as the model has learned."""
     freshness: Freshness | None = None
@@ -120,6 +120,28 @@ class BehaviourConfig(Table):
     @classmethod
     def _known_types(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         return None if names is None else tuple(event_type(name).name for name in names)
+
+    @model_validator(mode="after")
+    def _what_is_ignored_consumes_nothing(self) -> BehaviourConfig:
+        # The model is not trained on such events, so no figure could tell what masking their items costs.
+        if both := set(self.ignored).intersection(self.consumes or ()):
+            raise ValueError(
+                f"event_weights gives {min(both)} a weight of 0, so that it is ignored, and consumes names "
+                "it: take it out of one of them, or give it a small weight"
+            )
+        return self
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names of the event types with a weight of 0: no part of a history."""
+        return tuple(name for name, weight in self.event_weights.items() if weight == 0)
+
+    @property
+    def consuming(self) -> tuple[str, ...] | None:
+        """Names of the event types after which an item is not recommended again; None: all that there are."""
+        if self.consumes is not None or not self.ignored:
+            return self.consumes
+        return tuple(kind.name for kind in EventType if kind.name not in self.ignored)
 
     def type_weights(self) -> tuple[float, ...]:
         """The weight of each event type, by its number; 1 for number 0, which is none."""

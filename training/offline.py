@@ -56,7 +56,7 @@ class Offline:
         self._trained, self._items = trained, items
         self._page_size = min(page_size, len(items))
         config = trained.facts.config
-        self._pool = min(max(self._page_size, config.ranker.candidates if trained.ranker else 0), len(items))
+        self._pool = min(config.ranker.candidates if trained.ranker else page_size, len(items))
         self._retrieval = trained.retrieval
         self._ranked = (
             RankedRetrieval(self._retrieval, trained.ranker, trained.facts) if trained.ranker else None

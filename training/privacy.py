@@ -24,6 +24,7 @@ import tensorflow as tf
 from training.baselines import Counts
 from training.config import Config
 from training.distribution import Distribution
+from training.errors import TrainingError
 from training.loss import WindowLoss
 from training.model import HistoryEncoder
 from training.windows import Arrays
@@ -106,7 +107,11 @@ class PrivateSteps:
         secret: bytes,
     ) -> None:
         """`windows` has one row for each user; `secret`, 8 bytes, decides coins and noise, and every worker
-        has the same."""
+        has the same.
+
+        Raises:
+            TrainingError: `privacy.delta` is too large for so few users.
+        """
         self._model, self._optimizer, self._windows, self._distribution = (
             model,
             optimizer,
@@ -115,6 +120,12 @@ class PrivateSteps:
         )
         self._privacy = config.privacy
         self._users = len(windows["items"])
+        # From there on, publishing one user drawn by lot as they are would pass for private.
+        if self._privacy.delta >= 1 / self._users:
+            raise TrainingError(
+                f"privacy.delta is {self._privacy.delta:g}, and must be below one over the number of users "
+                f"trained on, 1 / {self._users:,} = {1 / self._users:.3g}; set it lower"
+            )
         self._rate = min(1.0, config.training.batch_size / self._users)
         self._secret = int.from_bytes(secret, "little", signed=True)
         # Over the whole catalogue: a sample would be drawn from what others took.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from training.cold_items import ItemVectors
 from training.dataset import Exposures, History, Prepared
+from training.evaluate import masked
 from training.facts import Facts
 from training.model import HistoryEncoder
 from training.splits import Case, Split
@@ -100,21 +101,20 @@ def gather_examples(
 
 
 def candidates_of(
-    scores: NDArray[np.float32], known: Sequence[NDArray[np.int32]], count: int
+    scores: NDArray[np.float32], cases: Sequence[Case], published: NDArray[np.int64], count: int
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """The best `count` items that are not in each history, int32 `[B, count]`, best first, from 1; and
-    whether they are any, bool: where fewer are left, some of the history fill up.
+    """The best `count` items that may be recommended in each case, int32 `[B, count]`, best first, from 1;
+    and whether they may, bool: where fewer are left, others fill up.
 
     Args:
         scores: float32 `[B, N]`.
+        published: as `training.evaluate.masked` has it.
     """
-    masked = scores.copy()
-    for row, items in zip(masked, known, strict=True):
-        row[items - 1] = -np.inf
-    best = np.argpartition(-masked, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(masked, best, axis=1), axis=1, kind="stable")
+    able = masked(scores, cases, published)
+    best = np.argpartition(-able, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(able, best, axis=1), axis=1, kind="stable")
     best = np.take_along_axis(best, order, axis=1)
-    return (best + 1).astype(np.int32), np.isfinite(np.take_along_axis(masked, best, axis=1))
+    return (best + 1).astype(np.int32), np.isfinite(np.take_along_axis(able, best, axis=1))
 
 
 def _examples(
@@ -129,9 +129,9 @@ def _examples(
     vectors = model(histories, tf.constant(items_of.vectors), newest_only=True, training=True).numpy()
     scores = vectors @ items_of.vectors[1:].T + items_of.levels[1:]
     count = min(config.candidates, scores.shape[1])
-    found, real = candidates_of(scores, [case.known.taken for case in cases], count)
+    found, real = candidates_of(scores, cases, facts.published[1:], count)
     targets = np.array([case.targets[0] for case in cases], np.int32)
-    hits = np.flatnonzero((found == targets[:, None]).any(axis=1)).tolist()
+    hits = np.flatnonzero((real & (found == targets[:, None])).any(axis=1)).tolist()
     negatives = min(config.negatives, count - 1)
     items = np.zeros((len(hits), 1 + negatives), np.int32)
     shown, kept = 0, []

@@ -79,7 +79,7 @@ class RankedRetrieval:
         """float32 `[B, N]`: the candidates in the order of the ranking network, above all others by the
         retrieval."""
         scores = self._retrieval.scores(cases)
-        found, logits = self.candidates(cases, scores)
+        found, logits, _ = self.candidates(cases, scores)
         order = np.argsort(-logits, axis=1, kind="stable")
         places = np.arange(found.shape[1], 0, -1, dtype=np.float32)[None]
         np.put_along_axis(scores, np.take_along_axis(found, order, axis=1) - 1, _RERANKED + places, axis=1)
@@ -87,16 +87,18 @@ class RankedRetrieval:
 
     def candidates(
         self, cases: Sequence[Case], scores: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The candidates of each request, int32 `[B, C]` from 1, and their logits float32 `[B, C]`.
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
+        """The candidates of each request, int32 `[B, C]` from 1, their logits float32 `[B, C]`, and bool
+        `[B, C]` whether they are any: others fill up where fewer are left.
 
         The sigmoid of a logit is the chance that this candidate is the one that is taken, if one of them is.
         """
         scores = self._retrieval.scores(cases) if scores is None else scores
         count = min(self._facts.config.ranker.candidates, scores.shape[1])
-        found, real = candidates_of(scores, [case.known.taken for case in cases], count)
+        found, real = candidates_of(scores, cases, self._facts.published[1:], count)
         among = np.take_along_axis(scores, found - 1, axis=1)
-        return found, self.logits(cases, found, np.where(real, among, NO_CANDIDATE).astype(np.float32))
+        among = np.where(real, among, NO_CANDIDATE).astype(np.float32)
+        return found, self.logits(cases, found, among), real
 
     def logits(
         self, cases: Sequence[Case], found: NDArray[np.int32], scores: NDArray[np.float32]
@@ -131,11 +133,9 @@ def calibration_of(ranked: RankedRetrieval, cases: Sequence[Case]) -> Calibratio
     probabilities, labels = [], []
     for start in range(0, len(cases), _CASES_AT_ONCE):
         some = cases[start : start + _CASES_AT_ONCE]
-        found, logits = ranked.candidates(some)
-        taken = np.stack([np.isin(row, case.targets) for row, case in zip(found, some, strict=True)])
-        # Of a small catalogue fewer are left than are asked for; what fills up is no candidate.
-        left = np.stack([~np.isin(row, case.known.taken) for row, case in zip(found, some, strict=True)])
-        judged = taken.any(axis=1, keepdims=True) & left
+        found, logits, real = ranked.candidates(some)
+        taken = real & np.stack([np.isin(row, case.targets) for row, case in zip(found, some, strict=True)])
+        judged = taken.any(axis=1, keepdims=True) & real
         probabilities.append(1.0 / (1.0 + np.exp(-logits[judged].astype(np.float64))))
         labels.append(taken[judged])
     right = np.concatenate(labels)

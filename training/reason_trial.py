@@ -40,8 +40,9 @@ def try_reasons(trained: Trained, cases: Sequence[Case]) -> ReasonTrial | None:
         return None
     asked = [few[i] for i in able]
     ranker, count = trained.judgeable, min(_RECOMMENDED, len(trained.facts.item_users))
+    published = trained.facts.published[1:]
     page = np.concatenate(
-        [rank(ranker, asked[i : i + 256], count) + 1 for i in range(0, len(asked), 256)]
+        [rank(ranker, asked[i : i + 256], count, published) + 1 for i in range(0, len(asked), 256)]
     ).astype(np.int32)
     losses = _losses(trained, asked, page)
     history, vectors = tf.constant(items[able]), tf.constant(trained.items.vectors)

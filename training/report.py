@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from training.config import Config
+from training.config import Config, PrivacyConfig
 from training.dataset import Prepared
 from training.plots import plot_curves
 from training.protocol_report import ProtocolReport
@@ -31,7 +31,7 @@ def write_report(
 
     Does nothing if the texts are there as they would be: Matplotlib alone takes longer than all else here.
     """
-    metrics = json.dumps(_metrics(prepared, protocols, sections), indent=1) + "\n"
+    metrics = json.dumps(_metrics(config, prepared, protocols, sections), indent=1) + "\n"
     report = "\n".join(_markdown(config, prepared, protocols, sections)) + "\n"
     if _holds(folder / "metrics.json", metrics) and _holds(folder / "report.md", report):
         return
@@ -68,10 +68,11 @@ def print_summary(console: Console, folder: Path, protocols: Sequence[ProtocolRe
 
 
 def _metrics(
-    prepared: Prepared, protocols: Sequence[ProtocolReport], sections: Sequence[Section]
+    config: Config, prepared: Prepared, protocols: Sequence[ProtocolReport], sections: Sequence[Section]
 ) -> dict[str, Any]:
     return {
         "data_fingerprint": prepared.fingerprint,
+        "privacy": config.privacy.model_dump(mode="json") if config.privacy.noise else None,
         "protocols": {protocol.protocol: _protocol_metrics(protocol) for protocol in protocols},
         "sections": {section.key: dict(section.figures) for section in sections},
     }
@@ -87,6 +88,7 @@ def _protocol_metrics(protocol: ProtocolReport) -> dict[str, Any]:
                     "test": result.test.metrics,
                     "validation": result.validation.metrics,
                     "best_epoch": result.best_epoch,
+                    "epsilon": result.epsilon,
                     "epochs": len(result.curve),
                     "seconds": round(result.seconds, 1),
                     "cpu_seconds": round(result.cpu_seconds, 1),
@@ -108,22 +110,35 @@ def _protocol_metrics(protocol: ProtocolReport) -> dict[str, Any]:
 def _markdown(
     config: Config, prepared: Prepared, protocols: Sequence[ProtocolReport], sections: Sequence[Section]
 ) -> Iterator[str]:
-    model, training = config.model, config.training
+    model, training, private = config.model, config.training, config.privacy.noise > 0
+    epochs = (
+        f"at most {training.epochs} epochs, stopped after {training.patience} without a better validation "
+        "NDCG@10"
+    )
+    kept = "of the epoch with the best validation NDCG@10; the test part has no say in that."
+    if private:
+        epochs = f"all of {training.epochs} epochs"
+        kept = "of the last epoch, here called the best: to choose one by the validation would tell of users."
+    unlifted = ""
+    if config.behaviour.freshness is not None:
+        unlifted = " New items are lifted in service (`behaviour.freshness`), which these figures leave out."
     yield f"# {config.data.name}: evaluation"
     yield ""
     yield (
         f"{len(prepared.items):,} items. Transformer of {model.layers} × {model.width} (layers × width), "
         f"{model.heads} heads, {model.history} events of history, dropout {model.dropout}; AdamW, "
-        f"learning rate {training.learning_rate}, batches of {training.batch_size} windows, at most "
-        f"{training.epochs} epochs, stopped after {training.patience} without a better validation NDCG@10."
+        f"learning rate {training.learning_rate}, batches of {training.batch_size} windows, {epochs}."
     )
     yield ""
     yield (
-        "Every item of the catalogue is ranked for each user; items that the user had before are masked. "
-        "The weights are those of the epoch with the best validation NDCG@10; the test part has no say in "
-        "that. Model and baselines go through the same code."
+        "Every item of the catalogue is ranked for each user; items that the user had before, and those "
+        f"published later, are masked. The weights are those {kept} Model and baselines go through the same "
+        f"code.{unlifted}"
     )
     yield ""
+    if private:
+        yield _spent(config.privacy, protocols)
+        yield ""
     yield (
         "Of the items shown: novelty is their mean self-information, in bits; distance is one minus the mean "
         "cosine between the categories of two items of a list; popularity is the mean percentile of their "
@@ -149,6 +164,21 @@ def _markdown(
         yield "## Curves"
         yield ""
         yield "![Training loss](loss.png) ![Validation NDCG@10](validation_ndcg.png)"
+
+
+def _spent(privacy: PrivacyConfig, protocols: Sequence[ProtocolReport]) -> str:
+    spent = [
+        f"{protocol.protocol}, seed {result.seed}: epsilon {result.epsilon:.3g}"
+        for protocol in protocols
+        for result in protocol.results
+        if result.epsilon is not None
+    ]
+    return (
+        f"Training is differentially private (DP-SGD, noise {privacy.noise:g}, clip {privacy.clip:g}), for "
+        "adding or removing one user with all they did. What the weights of each run have spent, at delta "
+        f"{privacy.delta:g}: {'; '.join(spent) or 'nothing yet'}. Runs add up. Figures, curves and baselines "
+        "are not covered: see decision 17, docs/decisions/0017-private-training.md."
+    )
 
 
 def _holds(path: Path, text: str) -> bool:

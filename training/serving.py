@@ -49,7 +49,7 @@ class Served(tf.Module):
         self.history, self.width = config.model.history, config.model.width
         self.page_size = min(page_size, len(items))
         # What is re-scored or re-ordered: more than a page only if the ranking network was trained so.
-        self.pool = min(max(self.page_size, config.ranker.candidates if ranker else 0), len(items))
+        self.pool = min(config.ranker.candidates if ranker else page_size, len(items))
         self._recent = min(config.ranker.recent, self.history)
         self._shift = sampling_shift(min(config.ranker.candidates, len(items)), config.ranker.negatives)
         self._freshness = config.behaviour.freshness

@@ -62,7 +62,8 @@ def differences(
 
 
 def refuse_others(rankers: Sequence[Judged]) -> None:
-    """Raises TrainingError unless all were judged by the same users of the same data under one protocol."""
+    """Raises TrainingError unless all were judged by the same users of the same data under one protocol, and
+    each user by the same events, as far as the files say by which."""
     known = rankers[0]
     users = np.unique(known.users)
     for other in rankers[1:]:
@@ -81,6 +82,19 @@ def refuse_others(rankers: Sequence[Judged]) -> None:
                 f"these were judged by different users ({len(known.users):,} and {len(other.users):,}), "
                 "and figures compare only by the same"
             )
+    asked = [found for judged in rankers if (found := _asked(judged)) is not None]
+    for one in asked[1:]:
+        if others := int(np.count_nonzero(one != asked[0])):
+            raise TrainingError(
+                f"these were judged by different events: {others:,} of {len(one):,} users have other targets "
+                "or another history before them, as where [behaviour] leaves out other events; train both "
+                "with the same behaviour.event_weights and behaviour.consumes to compare them"
+            )
+
+
+def _asked(judged: Judged) -> NDArray[np.int64] | None:
+    """`Judged.asked` in order of the user hash."""
+    return None if judged.asked is None else judged.asked[np.argsort(judged.users, kind="stable")]
 
 
 def per_user(rankers: Sequence[Judged], metric: str) -> NDArray[np.float64]:

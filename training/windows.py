@@ -35,8 +35,9 @@ def training_windows(
 
     Columns `[:-1]` of `items` are an input and columns `[1:]` its targets, so that every position predicts
     the next item, asked for at the time of that. A history longer than a window is cut into windows from the
-    newest event backwards, so that every event but a user's first is a target exactly once. The same seed
-    gives the same order; give each epoch its own.
+    newest event backwards, so that every event but a user's first is a target exactly once (and the first,
+    too, where the model is told attributes to predict it from). The same seed gives the same order; give each
+    epoch its own.
 
     Returns:
         Batches of `items` int32 `[b, history + 1]`, left-padded with 0, `times` int64 and `types` int32

@@ -190,13 +190,18 @@ async def test_in_a_batch_each_row_has_its_own_moment(path: RequestPath) -> None
 
 
 @pytest.mark.parametrize("asked", [{"surface": "basket"}, {"diversity": 0.3}])
-async def test_a_page_of_a_surface_or_with_diversity_leaves_the_vector_and_no_page(
+async def test_a_page_of_a_surface_or_with_diversity_is_kept_for_when_the_model_is_away(
     path: RequestPath, asked: dict[str, object]
 ) -> None:
     await path.page("u", **asked)
     await path.batches.close()
     kept = path.store.answers["u"]
-    assert (kept.vector.tolist(), kept.page_keys.tolist(), kept.page_is_current) == ([0.5, 0.5], [], False)
+    assert (kept.vector.tolist(), kept.page_is_current) == ([0.5, 0.5], True)
+    path.store.records["u"] = replace(path.store.records["u"], answer=kept)
+    path.scorer.error = ModelUnavailable("told to fail")
+    away = await path.page("u")
+    assert away.degraded is Degraded.MODEL_UNAVAILABLE
+    assert [item_key(line.item.item_id) for line in away.items] == kept.page_keys[: len(away.items)].tolist()
 
 
 def test_the_gateway_fills_every_input_that_publishing_lets_through() -> None:

@@ -106,7 +106,9 @@ def test_a_candidate_that_knows_less_of_what_users_had_is_in_breach() -> None:
         in judge(healthy(5000), many, BOUNDS, shadow=False).breach
     )
     foreign = VersionFigures(shadow_cold=40)
-    assert "40 of 40 shadow calls" in judge(healthy(5000), foreign, BOUNDS, shadow=True).breach
+    breach = judge(healthy(5000), foreign, BOUNDS, shadow=True).breach
+    assert "40 of 40 shadow calls" in breach
+    assert "items that it does not know or events of types that it ignores (event_weights of 0)" in breach
     usual = healthy(700) + VersionFigures(cold=300)
     assert judge(usual, many, BOUNDS, shadow=False).breach == ""
 

@@ -20,6 +20,7 @@ def judged(
     ranker: str = "transformer",
     data: str = "f" * 64,
     protocol: str = "LeaveOneOut() test",
+    asked: Sequence[int] | None = None,
 ) -> Judged:
     """One row per user, from the ranks of their targets (0: not found)."""
     counts = np.array([len(some) for some in ranks], np.int32)
@@ -36,4 +37,5 @@ def judged(
         target_ranks=flat,
         target_deciles=np.concatenate(deciles).astype(np.int8) if deciles else np.ones_like(flat, np.int8),
         values=ranking_metrics(hit_matrix(flat, counts, max(cutoffs)), counts, cutoffs),
+        asked=None if asked is None else np.array(asked, np.int64),
     )

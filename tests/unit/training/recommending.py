@@ -116,8 +116,7 @@ class Recommender:
     def __init__(self, model: Trained, data: Prepared) -> None:
         said = data.folder / "manifest.json"
         behaviour = model.facts.config.behaviour
-        ignores = [name for name, weight in behaviour.event_weights.items() if weight == 0]
-        fields = {"widths": {}, "consumes": behaviour.consumes, "ignores": ignores}
+        fields = {"widths": {}, "consumes": behaviour.consuming, "ignores": behaviour.ignored}
         said.write_text(json.dumps(fields), encoding="utf-8")
         self._graph = Served(model, data.items, data.categories, page_size=len(ITEMS))
         inputs = {spec.name: Tensor("", spec.shape[1] or 0) for spec in self._graph.recommend.input_signature}

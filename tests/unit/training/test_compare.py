@@ -108,13 +108,33 @@ def test_a_folder_without_judged_users_is_refused(tmp_path: Path, capsys: pytest
         ({"data": "0" * 64}, "judged on different data"),
         ({"protocol": "GlobalTime(validation_time=1, test_time=2) test"}, "judged under different protocols"),
         ({"users": range(100, 200)}, "judged by different users"),
+        ({"asked": [1] * 99 + [2]}, "judged by different events: 1 of 100 users"),
         ({"cutoffs": (7,)}, "no metric in common"),
     ],
 )
 def test_what_was_judged_otherwise_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], other: dict[str, object], fault: str
 ) -> None:
-    refused(capsys, fault, run_folder(tmp_path / "a"), run_folder(tmp_path / "b", **other))
+    known = run_folder(tmp_path / "a", asked=[1] * 100)
+    refused(capsys, fault, known, run_folder(tmp_path / "b", **other))
+
+
+@pytest.mark.parametrize(
+    ("known", "other"),
+    [
+        ({"lengths": [5] * 100}, {"lengths": [5] * 99 + [30]}),  # a kind more
+        ({"lengths": [5] * 60 + [30] * 40}, {"lengths": [5] * 50 + [30] * 50}),  # the same, of other users
+        ({"deciles": [[1]] * 100}, {"deciles": [[1]] * 99 + [[2]]}),
+    ],
+)
+def test_files_that_do_not_say_by_what_they_were_judged_compare_but_for_kinds_that_differ(
+    tmp_path: Path, known: dict[str, object], other: dict[str, object]
+) -> None:
+    page = compare(run_folder(tmp_path / "a", **known), run_folder(tmp_path / "b", BAD, **other))
+    assert "HR@10: A is better than B by 0.3000" in page
+    assert "By kinds of users and targets A and B do not compare" in page
+    assert "train both again with the same [behaviour]" in page
+    assert "history ≤ 20" not in page
 
 
 def test_without_a_cutoff_of_ten_the_largest_in_common_comes_first(tmp_path: Path) -> None:

@@ -88,6 +88,15 @@ def test_a_day_is_a_toml_date_and_starts_in_utc(tmp_path: Path) -> None:
             ["data.events.default_weight", "finite"],
         ),
         ('[data]\nname = "a"\n[data.users.columns.attributes]\nUser_ID = "x"\n', ["attributes", "user_id"]),
+        ('[data]\nname = "a"\n[model]\npage_size = 500\n', ["ranker", "model.page_size, 500, not 100"]),
+        (
+            '[data]\nname = "a"\n[behaviour]\nconsumes = ["BUY"]\n',
+            ["behaviour.consumes", "'BUY'"],
+        ),
+        (
+            '[data]\nname = "a"\n[behaviour]\nconsumes = ["LIKE", "VIEW"]\nevent_weights.VIEW = 0\n',
+            ["behaviour", "VIEW", "weight of 0", "consumes"],
+        ),
         ("[data\n", ["not valid TOML", "line 1"]),
     ],
 )
@@ -96,6 +105,26 @@ def test_a_fault_is_told_with_the_file_and_the_key(tmp_path: Path, text: str, wo
     assert "\n" not in message
     for word in ["run.toml", *words]:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "ignored", "consuming"),
+    [
+        ("", (), None),
+        ("consumes = []", (), ()),
+        ("event_weights.VIEW = 0\nconsumes = ['PURCHASE']", ("VIEW",), ("PURCHASE",)),
+        (
+            "event_weights = { VIEW = 0, PLAY = 0.0, READ = 2 }",
+            ("VIEW", "PLAY"),
+            ("CLICK", "READ", "LIKE", "SAVE", "SHARE", "RATE", "ADD_TO_CART", "PURCHASE"),
+        ),
+    ],
+)
+def test_what_counts_consumes_if_nothing_is_said(
+    tmp_path: Path, behaviour: str, ignored: tuple[str, ...], consuming: tuple[str, ...] | None
+) -> None:
+    read = load_config(write(tmp_path, f'[data]\nname = "a"\n[behaviour]\n{behaviour}\n')).behaviour
+    assert (read.ignored, read.consuming) == (ignored, consuming)
 
 
 def test_several_faults_are_one_sentence_that_says_how_many(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,9 +49,26 @@ def test_a_ranker_that_knows_the_answer_is_perfect_and_what_the_user_had_is_mask
 def test_ties_go_to_the_lower_position_and_the_history_is_left_out(cycles):
     oracle = Knows(24, {h.user_id: h.items[-1] for h in cycles.histories()})
     user = next(iter(cycles.histories())).until(3)
-    ranked = rank(oracle, [Case(user, np.array([1], np.int32), 0)], 10)[0]
+    ranked = rank(oracle, [Case(user, np.array([1], np.int32), 0)], 10, np.zeros(24, np.int64))[0]
     rest = [i for i in range(24) if i + 1 not in user.items and i != ranked[0]]
     assert ranked[1:].tolist() == rest[:9]
+
+
+def test_what_is_published_later_than_it_is_asked_for_comes_last(cycles):
+    oracle = Knows(24, {h.user_id: np.int32(20) for h in cycles.histories()})
+    user = next(iter(cycles.histories())).until(0)
+    published = np.array([0] * 18 + [6, 5, 5, 0, 0, 0])
+    ranked = rank(oracle, [Case(user, np.array([1], np.int32), time) for time in (4, 5)], 24, published)
+    assert ranked[0, -3:].tolist() == [18, 19, 20]
+    assert ranked[1, 0] == 19
+    assert ranked[1, -1] == 18
+
+
+def test_a_target_that_was_not_there_yet_is_never_hit(cycles):
+    oracle = Knows(24, {h.user_id: h.items[-1] for h in cycles.histories()})
+    last = max(int(h.times[-1]) for h in cycles.histories())
+    soon = replace(cycles, items=tuple(replace(item, published=last + 1) for item in cycles.items))
+    assert judge(oracle, soon)[0].metrics["hr@5"] == 0
 
 
 def test_the_batches_do_not_change_the_figures(cycles, monkeypatch):

@@ -158,3 +158,36 @@ def test_a_column_that_the_configuration_names_for_items_must_be_there(tmp_path:
     settings = config(items={"columns": {"text": ["title", "plot"]}})
     message = fault(tmp_path, log(f"a,1,{NOON}"), settings, items="item_id,title\n1,A\n")
     assert "there is no column 'plot', which data.items.columns.text names" in message
+
+
+def test_a_separator_that_leaves_too_many_categories_is_said(tmp_path: Path) -> None:
+    cells = [f"Drama; Crime; {i}" for i in range(5_000)]
+    rows_of = [f"{i},A,{cell}" for i, cell in enumerate([*cells, "Film noir; Comedy; Drama"])]
+    settings = config(items={"columns": {"categories": "tags"}})
+    items = "\n".join(["item_id,title,tags", *rows_of]) + "\n"
+    message = fault(tmp_path, log(f"a,1,{NOON}"), settings, items=items)
+    words = [
+        "items.csv", "'tags'", "5,001", "'Film noir; Comedy; Drama'", "5,000",
+        "data.items.category_separator, '|',",
+    ]  # fmt: skip
+    for word in words:
+        assert word in message
+    apart = config(items={"columns": {"categories": "tags"}, "category_separator": ";"})
+    assert "5,004" in fault(tmp_path, log(f"a,1,{NOON}"), apart, items=items)
+
+
+def test_as_many_categories_as_there_may_be_are_kept_and_copies_of_items_do_not_count(tmp_path: Path) -> None:
+    rows_of = [f"{i},A,tag {i}" for i in range(5_000)]
+    items = "\n".join(["item_id,title,tags", *rows_of, "0,A,tag of a copy"]) + "\n"
+    settings = config(items={"columns": {"categories": "tags"}})
+    done = run(tmp_path, log(f"a,1,{NOON}"), settings, items=items)
+    assert len({row["categories"][0] for row in rows(done, "items")}) == 5_000
+
+
+def test_a_list_column_of_too_many_categories_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"item_id": ["1"], "title": ["A"], "tags": [[f"t{i}" for i in range(5_001)]]})
+    pq.write_table(table, tmp_path / "i.parquet")
+    settings = config(items={"columns": {"categories": "tags"}})
+    message = fault(tmp_path, log(f"a,1,{NOON}"), settings, items=tmp_path / "i.parquet")
+    assert "5,001 different categories" in message
+    assert "data.items.columns.categories must name a column with fewer" in message

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.training.judging import judged
 from training.errors import TrainingError
-from training.judged import joined, judging_key, load_judged, save_judged, user_hash
+from training.judged import asked_hash, joined, judging_key, load_judged, save_judged, user_hash
 
 
 def same(one, other):
@@ -15,6 +15,8 @@ def same(one, other):
         if field.name == "values":
             assert list(one.values) == list(other.values)
             assert all((one.values[name] == other.values[name]).all() for name in one.values)
+        elif getattr(one, field.name) is None:
+            assert getattr(other, field.name) is None, field.name
         else:
             assert np.array_equal(getattr(one, field.name), getattr(other, field.name)), field.name
             assert np.asarray(getattr(one, field.name)).dtype == np.asarray(getattr(other, field.name)).dtype
@@ -22,7 +24,9 @@ def same(one, other):
 
 def test_rankers_survive_their_file_in_order(tmp_path):
     # More than ten, since the names of a zip file sort 10 before 2.
-    rankers = [judged([[1], [i, 0]], ranker=f"EASE^R, {i}", lengths=[3, i]) for i in range(12)]
+    rankers = [
+        judged([[1], [i, 0]], ranker=f"EASE^R, {i}", lengths=[3, i], asked=[2**62 + i, -i]) for i in range(12)
+    ]
     save_judged(tmp_path / "judged.npz", rankers)
     loaded = load_judged(tmp_path / "judged.npz")
     assert len(loaded) == 12
@@ -31,11 +35,32 @@ def test_rankers_survive_their_file_in_order(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["judged.npz"]
 
 
+def test_a_file_of_before_it_was_kept_by_what_users_were_judged_has_nothing_of_it(tmp_path):
+    save_judged(tmp_path / "judged.npz", [judged([[1], [2]])])
+    with np.load(tmp_path / "judged.npz") as saved:
+        assert "0/asked" not in saved.files
+    assert load_judged(tmp_path / "judged.npz")[0].asked is None
+
+
+def test_what_a_user_was_judged_by_is_told_apart_by_targets_history_user_and_secret():
+    two, other = np.array([3, 11], np.int32), np.array([31, 1], np.int32)
+    hashes = [
+        asked_hash("u", two, 5, b"k"),
+        asked_hash("u", other, 5, b"k"),
+        asked_hash("u", two[:1], 5, b"k"),
+        asked_hash("u", two, 6, b"k"),
+        asked_hash("v", two, 5, b"k"),
+        asked_hash("u", two, 5, b"l"),
+    ]
+    assert len(set(hashes)) == len(hashes)
+    assert asked_hash("u", two.copy(), 5, b"k") == hashes[0]
+
+
 def test_parts_are_joined_in_order():
     ranks, deciles, lengths = [[1], [0, 3], [2]], [[4], [0, 9], [1]], [7, 8, 9]
-    whole = judged(ranks, users=[3, 1, 2], deciles=deciles, lengths=lengths)
-    first = judged(ranks[:2], users=[3, 1], deciles=deciles[:2], lengths=lengths[:2])
-    second = judged(ranks[2:], users=[2], deciles=deciles[2:], lengths=lengths[2:])
+    whole = judged(ranks, users=[3, 1, 2], deciles=deciles, lengths=lengths, asked=[4, 5, 6])
+    first = judged(ranks[:2], users=[3, 1], deciles=deciles[:2], lengths=lengths[:2], asked=[4, 5])
+    second = judged(ranks[2:], users=[2], deciles=deciles[2:], lengths=lengths[2:], asked=[6])
     same(joined([first, second]), whole)
 
 

@@ -216,6 +216,22 @@ def test_a_private_run_learns_goes_through_all_epochs_and_says_what_it_has_spent
     assert result.ranking is None
 
 
+def test_a_delta_of_one_over_the_users_or_more_is_refused(cycles):
+    def trainer(delta, noise=1.0):
+        settings = config(noise=noise)
+        privacy = settings.privacy.model_copy(update={"delta": delta})
+        some_facts = facts(cycles, settings.model_copy(update={"privacy": privacy}))
+        return Trainer(some_facts, cycles, LeaveOneOut(), counts(cycles), 1)
+
+    users = len(newest(facts(cycles, config()), cycles)["items"])
+    with pytest.raises(TrainingError, match=rf"privacy\.delta is 0\.5, .* 1 / {users} = {1 / users:.3g}; "):
+        trainer(0.5)
+    with pytest.raises(TrainingError, match=r"privacy\.delta"):
+        trainer(1 / users)
+    trainer(0.999 / users)
+    assert trainer(0.5, noise=0).epsilon is None  # it is not private, and delta says nothing
+
+
 def test_a_run_without_noise_has_spent_nothing_that_could_be_told(cycles):
     settings = config(noise=0)
     trainer = Trainer(facts(cycles, settings), cycles, LeaveOneOut(), counts(cycles), 1)

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.training.models import facts, trained
 from training.dataset import History
 from training.rank_examples import Examples, candidates_of, gather_examples
-from training.splits import LeaveOneOut
+from training.splits import Case, LeaveOneOut
 from training.user_log import Exposures
 
 
@@ -68,6 +68,14 @@ def test_an_item_that_nobody_took_or_that_came_later_is_no_negative(log):
     assert {untaken, later}.isdisjoint(examples(careful, log).items[:, 1:].ravel().tolist())
 
 
+def test_an_item_is_no_candidate_before_it_is_published(log):
+    some = facts(30, ranker={"negatives": 5})
+    soon = np.where(np.arange(31) > 20, 2_000_000_000, 0)
+    found = examples(dataclasses.replace(some, published=soon), log)
+    assert len(found)
+    assert found.items.max() <= 20
+
+
 def test_what_was_shown_and_passed_over_comes_first(log):
     [first, *_] = log.histories()
     passed = [item for item in range(1, 31) if item not in first.items][:2]
@@ -86,6 +94,10 @@ def test_what_was_shown_and_passed_over_comes_first(log):
 
 def test_where_fewer_items_are_left_than_candidates_what_the_user_had_is_marked_as_none():
     scores = np.array([[5.0, 4.0, 3.0, 2.0]], np.float32)
-    found, real = candidates_of(scores, [np.array([1, 3], np.int32)], 3)
-    assert found[0, :2].tolist() == [2, 4]
-    assert real.tolist() == [[True, True, False]]
+    user = History("u", np.array([1, 3], np.int32), np.array([1, 2]), np.ones(2, np.uint8))
+    published = np.array([0, 9, 0, 9])
+    for time, left in ((9, [2, 4]), (8, [])):
+        case = Case(user, np.array([2], np.int32), time)
+        found, real = candidates_of(scores, [case], published, 3)
+        assert found[real].tolist() == left
+        assert len(set(found[0].tolist())) == 3

@@ -17,7 +17,7 @@ def test_candidates_stand_in_the_order_of_their_logits_however_near_these_are():
     cases = [Case(known, np.array([2], np.int32), 10)]
     ranked = trained.judgeable
     scores = ranked.scores(cases)[0]
-    found, logits = ranked.candidates(cases)
+    found, logits, _ = ranked.candidates(cases)
     assert np.ptp(logits) < 0.01
     assert (np.argsort(-scores)[:100] + 1).tolist() == found[0][
         np.argsort(-logits[0], kind="stable")
@@ -27,7 +27,7 @@ def test_candidates_stand_in_the_order_of_their_logits_however_near_these_are():
 def test_where_no_target_is_among_the_candidates_there_is_no_calibration():
     trained = models.trained(models.facts(150), ranker=True)
     known = History("u", np.array([3, 1], np.int32), np.array([5, 6]), np.full(2, 8, np.uint8))
-    found, _ = trained.judgeable.candidates([Case(known, np.array([2], np.int32), 10)])
+    found, _, _ = trained.judgeable.candidates([Case(known, np.array([2], np.int32), 10)])
     missed = np.setdiff1d(np.arange(1, 151), [*found[0], 1, 3])[:1].astype(np.int32)
     assert calibration_of(trained.judgeable, [Case(known, missed, 10)]) is None
     assert calibration_of(trained.judgeable, [Case(known, found[0, :1], 10)]).positives == 1

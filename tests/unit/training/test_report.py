@@ -211,3 +211,40 @@ def test_plots_of_nothing_but_zeros_can_be_drawn(tmp_path):
     plot_diversity(tmp_path / "d.png", [DiversityPoint(0.0, 0.0, 0.0, 0.0)])
     plot_diversity(tmp_path / "e.png", [DiversityPoint(0.0, 0.0, None, 0.0)])
     assert all((tmp_path / name).read_bytes().startswith(PNG) for name in ("c.png", "d.png", "e.png"))
+
+
+def test_a_report_says_which_epoch_is_kept_and_nothing_of_privacy_that_is_off(tmp_path, cycles):
+    report, metrics = write(tmp_path, cycles, [protocol()])
+    assert "at most 30 epochs, stopped after 8 without a better validation NDCG@10." in report
+    assert "The weights are those of the epoch with the best validation NDCG@10;" in report
+    assert "epsilon" not in report
+    assert metrics["privacy"] is None
+
+
+def test_the_report_of_a_private_run_says_what_it_spent_and_that_the_last_epoch_is_kept(tmp_path, cycles):
+    private = Config.model_validate(
+        {"data": {"name": "shop"}, "ranker": {"train": False}, "privacy": {"noise": 1.5, "delta": 2e-6}}
+    )
+    known = protocol()
+    spent = [
+        dataclasses.replace(one, epsilon=epsilon)
+        for one, epsilon in zip(known.results, (3.14159, 0.0421), strict=True)
+    ]
+    write_report(tmp_path, private, cycles, [dataclasses.replace(known, results=spent)])
+    report, metrics = (
+        (tmp_path / "report.md").read_text(),
+        json.loads((tmp_path / "metrics.json").read_text()),
+    )
+    for words in (
+        "all of 30 epochs.",
+        "The weights are those of the last epoch",
+        "noise 1.5, clip 1",
+        "at delta 2e-06: leave-one-out, seed 1: epsilon 3.14; leave-one-out, seed 2: epsilon 0.0421.",
+        "decision 17, docs/decisions/0017-private-training.md",
+    ):
+        assert words in report
+    for words in ("stopped after", "with the best validation", "at most 30"):
+        assert words not in report
+    assert metrics["privacy"] == {"noise": 1.5, "clip": 1.0, "delta": 2e-6}
+    seeds = metrics["protocols"]["leave-one-out"]["transformer"]["seeds"]
+    assert [seeds[seed]["epsilon"] for seed in ("1", "2")] == [3.14159, 0.0421]

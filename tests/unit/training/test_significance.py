@@ -95,3 +95,22 @@ def test_what_was_judged_otherwise_is_refused(other, fault):
 def test_a_metric_that_one_was_not_judged_by_is_named():
     with pytest.raises(TrainingError, match=r"not judged by hr@20, only by hr@5"):
         differences([judged([[1]])], [judged([[1]])], ["hr@20"])
+
+
+def test_users_judged_by_other_events_are_refused_with_how_many_and_what_to_do():
+    known = judged([[1], [0], [2]], users=[30, 10, 20], asked=[3, 1, 2])
+    same = judged([[1], [0], [2]], users=[10, 20, 30], asked=[1, 2, 3])
+    assert differences([known], [same], ["hr@10"])[0].users == 3
+    other = judged([[1], [0], [2]], users=[10, 20, 30], asked=[1, 9, 3])
+    with pytest.raises(
+        TrainingError, match=r"by different events: 1 of 3 users .*; train both with the same"
+    ):
+        differences([known], [other], ["hr@10"])
+
+
+def test_a_file_that_does_not_say_by_what_users_were_judged_compares_and_hides_no_other():
+    old, first, second = judged([[1]]), judged([[1]], asked=[1]), judged([[1]], asked=[2])
+    for sides in (([old], [first]), ([first], [old]), ([old], [old])):
+        assert differences(*sides, ["hr@10"])[0].difference == 0
+    with pytest.raises(TrainingError, match="by different events"):
+        differences([old, first], [second], ["hr@10"])

