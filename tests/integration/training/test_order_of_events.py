@@ -27,7 +27,12 @@ async def test_events_of_one_second_are_in_the_order_that_the_model_was_trained_
         "surface": pa.array([None] * len(rows), pa.string()),
     }
     pq.write_table(pa.table(events), tmp_path / "events.parquet")
-    catalogue = {"item_id": items, "title": items, "categories": [[] for _ in items]}
+    catalogue = {
+        "item_id": items,
+        "title": items,
+        "categories": [[] for _ in items],
+        "published": pa.nulls(len(items), pa.int64()),
+    }
     pq.write_table(pa.table(catalogue), tmp_path / "items.parquet")
     (tmp_path / "report.json").write_text(json.dumps({"fingerprint": "f"}), encoding="utf-8")
     keys = item_keys(items)
