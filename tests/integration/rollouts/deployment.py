@@ -31,7 +31,8 @@ from tests.integration.rollouts.versions import Versions
 from tests.integration.tiny_variant import ITEM_IDS
 
 USERS = [f"user-{number}" for number in range(200)]
-_COMMAND_S = 120
+_COMMAND_S = 400
+"""A candidate loads at the lowest priority: for minutes, where other programs want every core."""
 
 
 class Deployment:
