@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,62 +77,71 @@ def model_inputs(version: ServingVersion, rows: Sequence[Row]) -> dict[str, NDAr
     Returns:
         name → `[len(rows), width]`, with the types and widths of `version.inputs`.
     """
-    return {name: _FILL[name](rows, tensor.width, version) for name, tensor in version.inputs.items()}
+    histories = [row.record.counting(version.counts) for row in rows]
+    batch = _Batch(rows, histories, version)
+    return {name: _FILL[name](batch, tensor.width) for name, tensor in version.inputs.items()}
 
 
-def _history_keys(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    return left_padded([row.record.counting(version.counts).keys for row in rows], width, np.int64)
+class _Batch(NamedTuple):
+    rows: Sequence[Row]
+    histories: Sequence[UserRecord]
+    """Of each row, what the version is told of it."""
+    version: ServingVersion
 
 
-def _history_times(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    return left_padded([row.record.counting(version.counts).times for row in rows], width, np.int64)
+def _history_keys(batch: _Batch, width: int) -> NDArray[Any]:
+    return left_padded([history.keys for history in batch.histories], width, np.int64)
 
 
-def _history_types(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    return left_padded([row.record.counting(version.counts).types for row in rows], width, np.int32)
+def _history_times(batch: _Batch, width: int) -> NDArray[Any]:
+    return left_padded([history.times for history in batch.histories], width, np.int64)
 
 
-def _request_time(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
+def _history_types(batch: _Batch, width: int) -> NDArray[Any]:
+    return left_padded([history.types for history in batch.histories], width, np.int32)
+
+
+def _request_time(batch: _Batch, width: int) -> NDArray[Any]:
     now = int(time.time())
-    return np.array([[row.time or now] for row in rows], np.int64)
+    return np.array([[row.time or now] for row in batch.rows], np.int64)
 
 
-def _user_features(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    features = np.zeros((len(rows), width), np.int64)
-    for slots, row in zip(features, rows, strict=True):
-        if version.attributes and row.record.attributes_json:
+def _user_features(batch: _Batch, width: int) -> NDArray[Any]:
+    features = np.zeros((len(batch.rows), width), np.int64)
+    for slots, row in zip(features, batch.rows, strict=True):
+        if batch.version.attributes and row.record.attributes_json:
             values = row.record.attributes
-            for slot, name in enumerate(version.attributes):
+            for slot, name in enumerate(batch.version.attributes):
                 if name in values:
                     slots[slot] = feature_key(name, values[name])
     return features
 
 
-def _surface(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    return np.array([[row.surface] for row in rows], np.int64)
+def _surface(batch: _Batch, width: int) -> NDArray[Any]:
+    return np.array([[row.surface] for row in batch.rows], np.int64)
 
 
-def _diversity(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    return np.array([[row.diversity] for row in rows], np.float32)
+def _diversity(batch: _Batch, width: int) -> NDArray[Any]:
+    return np.array([[row.diversity] for row in batch.rows], np.float32)
 
 
-def _user_vector(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    vectors = np.zeros((len(rows), width), np.float32)
-    for vector, row in zip(vectors, rows, strict=True):
+def _user_vector(batch: _Batch, width: int) -> NDArray[Any]:
+    vectors = np.zeros((len(batch.rows), width), np.float32)
+    for vector, row in zip(vectors, batch.rows, strict=True):
         if row.answer is not None:
             vector[:] = row.answer.vector
     return vectors
 
 
-def _user_vector_fresh(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    return np.array([[row.answer is not None] for row in rows], np.int32)
+def _user_vector_fresh(batch: _Batch, width: int) -> NDArray[Any]:
+    return np.array([[row.answer is not None] for row in batch.rows], np.int32)
 
 
-def _exclude_keys(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    seen = [_NONE if row.include_seen else row.record.consumed(version.consumes) for row in rows]
-    size = max(len(row.excluded) + len(own) for row, own in zip(rows, seen, strict=True))
-    keys = np.zeros((len(rows), max(1, -(-size // _WIDTH_STEP)) * _WIDTH_STEP), np.int64)
-    for slots, row, own in zip(keys, rows, seen, strict=True):
+def _exclude_keys(batch: _Batch, width: int) -> NDArray[Any]:
+    seen = [_NONE if row.include_seen else row.record.consumed(batch.version.consumes) for row in batch.rows]
+    size = max(len(row.excluded) + len(own) for row, own in zip(batch.rows, seen, strict=True))
+    keys = np.zeros((len(batch.rows), max(1, -(-size // _WIDTH_STEP)) * _WIDTH_STEP), np.int64)
+    for slots, row, own in zip(keys, batch.rows, seen, strict=True):
         asked = len(row.excluded)
         if asked:
             slots[:asked] = row.excluded
@@ -140,13 +149,13 @@ def _exclude_keys(rows: Sequence[Row], width: int, version: ServingVersion) -> N
     return keys
 
 
-def _allowed_categories(rows: Sequence[Row], width: int, version: ServingVersion) -> NDArray[Any]:
-    allowed = np.ones((len(rows), width), np.bool_)
-    for slots, row in zip(allowed, rows, strict=True):
+def _allowed_categories(batch: _Batch, width: int) -> NDArray[Any]:
+    allowed = np.ones((len(batch.rows), width), np.bool_)
+    for slots, row in zip(allowed, batch.rows, strict=True):
         if row.categories:
             slots[:] = False  # the last one, too: it is that of the items without a category
             # The version may have changed since the names were checked: one that it lacks matches nothing.
-            places = map(version.catalog.category_index.get, row.categories)
+            places = map(batch.version.catalog.category_index.get, row.categories)
             slots[[place for place in places if place is not None]] = True
     return allowed
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from training.dataset import Prepared
 from training.errors import TrainingError
 from training.exposure import Exposure, popularity_deciles
-from training.judged import Judged, joined, user_hash
+from training.judged import Judged, asked_hash, joined, user_hash
 from training.metrics import hit_matrix, ranking_metrics, target_ranks
 from training.splits import Case, Split, Stage
 
@@ -74,7 +74,7 @@ def evaluate(
         vectors: float32 `[N, D]`, for the distance of the items on a page; None leaves that figure out.
         type_weights: by number of `EventType`: what a user counts in the means of `hr@10` and the like, by
             the type of their target; None: all the same.
-        key: of the hash that stands for a user in the second answer.
+        key: of the hashes that stand in the second answer for a user, and for what they are judged by.
 
     Raises:
         TrainingError: no user can be judged under this protocol.
@@ -98,6 +98,10 @@ def evaluate(
                 data=prepared.fingerprint,
                 protocol=f"{split!r} {stage}",
                 users=np.array([user_hash(case.known.user_id, key) for case in cases], np.int64),
+                asked=np.array(
+                    [asked_hash(case.known.user_id, case.targets, len(case.known), key) for case in cases],
+                    np.int64,
+                ),
                 lengths=np.array([len(case.known) for case in cases], np.int32),
                 top=(ranked[:, :_TOP] + 1).astype(np.int32),
                 target_counts=counts,

@@ -25,15 +25,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from training.baselines import Counts, fit_baselines
 from training.checkpoint import Epoch
@@ -43,7 +39,7 @@ from training.dataset import Prepared
 from training.errors import TrainingError
 from training.evaluate import Evaluation, Ranker, evaluate
 from training.exposure import category_vectors
-from training.judged import Judged, asked_hash, judging_key, load_judged, save_judged
+from training.judged import Judged, judging_key, load_judged, save_judged
 from training.results import Ranking, Result, result_from_json
 from training.splits import Case, GlobalTime, Split, Stage
 from training.tensorflow_import import import_tensorflow
@@ -312,20 +308,13 @@ class Runs:
 def judge_with(
     runs: Runs, split: Split, counts: Counts
 ) -> Callable[[Ranker, Stage], tuple[Evaluation, Judged]]:
-    """`evaluate` with everything given but the ranker and the stage; the rows of the test say by what each
-    user was judged (`Judged.asked`)."""
+    """`evaluate` with everything given but the ranker and the stage."""
     largest, behaviour = len(runs.prepared.items), runs.config.behaviour
     key = judging_key(runs.cache)
     vectors = category_vectors(runs.prepared.items, runs.prepared.categories)
 
-    @cache  # the same for every ranker
-    def asked() -> NDArray[np.int64]:
-        cases = _cases(runs.prepared, split, "test")
-        hashes = [asked_hash(case.known.user_id, case.targets, len(case.known), key) for case in cases]
-        return np.array(hashes, np.int64)
-
     def judge(ranker: Ranker, stage: Stage) -> tuple[Evaluation, Judged]:
-        evaluation, judged = evaluate(
+        return evaluate(
             ranker,
             runs.prepared,
             split,
@@ -338,7 +327,6 @@ def judge_with(
             # What chooses an epoch, and whether ranking is served, counts what the loss counts.
             type_weights=behaviour.type_weights() if stage == "validation" else None,
         )
-        return evaluation, replace(judged, asked=asked()) if stage == "test" else judged
 
     return judge
 
@@ -351,11 +339,7 @@ def _main(evaluation: Evaluation) -> float:
 
 def cases_of(prepared: Prepared, split: Split, stage: Stage) -> list[Case]:
     """Every user who can be judged, in order of user id."""
-    return list(_cases(prepared, split, stage))
-
-
-def _cases(prepared: Prepared, split: Split, stage: Stage) -> Iterator[Case]:
-    return (case for user in prepared.histories() if (case := split.case(user, stage)) is not None)
+    return [case for user in prepared.histories() if (case := split.case(user, stage)) is not None]
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from client.riptide.v1 import rollouts_pb2 as pb
-from client.riptide.v1.rollouts_pb2_grpc import RolloutsStub
+from client.riptide.v1.rollouts_pb2_grpc import RolloutsServicer, RolloutsStub
 from features.figures import Report, VersionFigures
 from features.operator_token import TOKEN_METADATA
 from features.settings import Settings
@@ -27,6 +27,7 @@ from tests.unit.fake_control import FakeControl
 from tests.unit.rollout.published import write_version
 
 TOKEN = "let me in"
+METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["Rollouts"].methods]
 
 
 @dataclass
@@ -166,3 +167,8 @@ async def test_who_watches_sees_state_and_figures_again_and_again(served: Served
     assert (version.version, version.calls, version.errors) == (1, 20, 0)
     assert version.p99_ms == pytest.approx(3.0, rel=0.1)
     watching.cancel()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_is_left_to_the_generated_base_which_answers_unimplemented(method: str) -> None:
+    assert getattr(Service, method) is not getattr(RolloutsServicer, method)
