@@ -126,10 +126,9 @@ class LmdbStore:
     async def put_answers(self, answers: Mapping[str, CachedAnswer]) -> None:
         def change(txn: lmdb.Transaction) -> None:
             for user_id, answer in answers.items():
-                record = self._get(txn, user_id)
-                # Also false for a user who was forgotten in the meantime: EMPTY_RECORD has revision 0.
-                if record.revision == answer.revision:
-                    txn.put(user_key(user_id), encode(with_answer(record, answer)), db=self._users)
+                old = self._get(txn, user_id)
+                if (record := with_answer(old, answer)) is not old:
+                    txn.put(user_key(user_id), encode(record), db=self._users)
 
         await self._environment.write(change)
 

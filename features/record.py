@@ -20,9 +20,14 @@ from numpy.typing import NDArray
 from features.schema import EventType, item_key
 
 # magic, format, events n, attribute bytes a, vector width d, page length p, whether the page is current,
-# revision, revision the answer is of, model version of the answer, Unix seconds of the answer
-_HEADER = struct.Struct("<2sHIIHHIqqqq")
-_MAGIC, _FORMAT = b"RU", 2
+# revision, revision the answer is of, model version of the answer, Unix seconds of the answer, born,
+# nanoseconds since when the answer is behind
+_HEADER = struct.Struct("<2sHIIHHIqqqqqq")
+_MAGIC, _FORMAT = b"RU", 3
+_EARLIER_HEADER, _EARLIER_FORMAT = struct.Struct("<2sHIIHHIqqqq"), 2
+"""Of earlier releases, without the last two; read, and written anew with the next change."""
+_EARLIER = struct.pack("<2sH", _MAGIC, _EARLIER_FORMAT)
+_NS = 1_000_000_000
 
 
 class RecordError(Exception):
@@ -57,6 +62,9 @@ class CachedAnswer:
     """int64 `[P]`, the user's own unfiltered page, best first; empty if none was computed."""
     page_is_current: bool
     """Whether the page is of this version and revision too; else it is an older one, for want of better."""
+    behind_since: int = 0
+    """Unix nanoseconds, not after the first change of the record that the answer does not cover; 0: it covers
+    all. The store says it: whoever hands in an answer need not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +81,11 @@ class UserRecord:
     """float32 `[n]`."""
     attributes_json: bytes
     revision: int
-    """Changes with every change of the history, and is never used twice for a user."""
+    """Goes up with every change of history or attributes, in Unix nanoseconds, and is never used twice for a
+    user."""
     answer: CachedAnswer | None
+    born: int = 0
+    """The first revision: what was computed from an earlier one is of a record that was forgotten since."""
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -158,10 +169,8 @@ def with_events(record: UserRecord, events: Sequence[Event], history_cap: int) -
         times=all_times[order],
         types=np.concatenate([record.types, np.array(types, np.uint8)])[order],
         weights=np.concatenate([record.weights, np.array(weights, np.float32)])[order],
-        # The clock keeps a record that was forgotten and begun anew from repeating an old revision.
-        revision=max(record.revision + 1, time.time_ns()),
     )
-    return Merged(changed, recorded, duplicates)
+    return Merged(_revised(changed), recorded, duplicates)
 
 
 def with_attributes(record: UserRecord, attributes: Mapping[str, str]) -> UserRecord:
@@ -169,15 +178,40 @@ def with_attributes(record: UserRecord, attributes: Mapping[str, str]) -> UserRe
     attributes_json = json.dumps(dict(sorted(attributes.items())), ensure_ascii=False).encode()
     if attributes_json == record.attributes_json:
         return record
-    return replace(record, attributes_json=attributes_json, revision=max(record.revision + 1, time.time_ns()))
+    return _revised(replace(record, attributes_json=attributes_json))
 
 
 def with_answer(record: UserRecord, answer: CachedAnswer) -> UserRecord:
-    """`record` with its answer replaced. A page that the new answer lacks is kept from the old one."""
+    """`record` with its answer replaced; `record` itself if the answer is of a record that was forgotten
+    since, or what is kept is newer: of a later revision, or of the same one and computed later.
+
+    An answer to an older history is kept, as one that is behind: a user whose events come faster than they
+    can be encoded would else have none. A page that the new answer lacks is kept from the old one.
+    """
     old = record.answer
+    if not max(record.born, 1) <= answer.revision <= record.revision:
+        return record
+    if old is not None and _order_of(old) > _order_of(answer):
+        return record
     if old is not None and not len(answer.page_keys):
         answer = replace(answer, page_keys=old.page_keys, page_is_current=False)
-    return replace(record, answer=answer)
+    # When the first change came that it does not cover is not known, only that it was not read yet.
+    behind_since = 0 if answer.revision == record.revision else answer.computed_at * _NS
+    return replace(record, answer=replace(answer, behind_since=behind_since))
+
+
+def _order_of(answer: CachedAnswer) -> tuple[int, int, int]:
+    return answer.revision, answer.computed_at, answer.version
+
+
+def _revised(record: UserRecord) -> UserRecord:
+    """`record`, whose history or attributes have just been changed, with the next revision."""
+    # The clock keeps a record that was forgotten and begun anew from repeating an old revision.
+    revision = max(record.revision + 1, time.time_ns())
+    answer = record.answer
+    if answer is not None and not answer.behind_since:
+        answer = replace(answer, behind_since=revision)
+    return replace(record, revision=revision, born=record.born or revision, answer=answer)
 
 
 def encode(record: UserRecord) -> bytes:
@@ -197,6 +231,8 @@ def encode(record: UserRecord) -> bytes:
                 answer.revision if answer else 0,
                 answer.version if answer else 0,
                 answer.computed_at if answer else 0,
+                record.born,
+                answer.behind_since if answer else 0,
             ),
             record.keys.astype("<i8", copy=False).tobytes(),
             record.times.astype("<i8", copy=False).tobytes(),
@@ -215,18 +251,25 @@ def decode(value: bytes) -> UserRecord:
     Raises:
         RecordError: not a record, of another format, or cut short.
     """
+    earlier = value[:4] == _EARLIER
+    header = _EARLIER_HEADER if earlier else _HEADER
     try:
-        magic, form, n, a, d, p, current, revision, answer_revision, version, computed_at = (
-            _HEADER.unpack_from(value)
+        magic, form, n, a, d, p, current, revision, answer_revision, version, computed_at, *rest = (
+            header.unpack_from(value)
         )
     except struct.error as error:
-        raise RecordError(f"a user record has at least {_HEADER.size} bytes, not {len(value)}") from error
-    if magic != _MAGIC or form != _FORMAT:
+        raise RecordError(f"a user record has at least {header.size} bytes, not {len(value)}") from error
+    if magic != _MAGIC or form != (_EARLIER_FORMAT if earlier else _FORMAT):
         raise RecordError(f"a user record starts with {_MAGIC!r}, {_FORMAT}, not {magic!r}, {form}")
-    if len(value) != _HEADER.size + 21 * n + 8 * p + 4 * d + a:
+    if len(value) != header.size + 21 * n + 8 * p + 4 * d + a:
         raise RecordError(f"a user record of {n} events and {d} vector values cannot have {len(value)} bytes")
+    if rest:
+        born, behind_since = rest
+    else:
+        born = min(revision, answer_revision) if version else revision
+        behind_since = 0 if answer_revision == revision else computed_at * _NS
     # All 8-byte values stand before the 4-byte ones: one view of each width, cut by slicing.
-    start = _HEADER.size
+    start = header.size
     wide = np.frombuffer(value, "<i8", 2 * n + p, start)
     start += wide.nbytes
     narrow = np.frombuffer(value, "<f4", n + d, start)
@@ -234,7 +277,7 @@ def decode(value: bytes) -> UserRecord:
     answer = None
     if version:
         answer = CachedAnswer(
-            version, answer_revision, computed_at, narrow[n:], wide[2 * n :], page_is_current=bool(current)
+            version, answer_revision, computed_at, narrow[n:], wide[2 * n :], bool(current), behind_since
         )
     return UserRecord(
         keys=wide[:n],
@@ -244,4 +287,5 @@ def decode(value: bytes) -> UserRecord:
         attributes_json=value[start + n :],
         revision=revision,
         answer=answer,
+        born=born,
     )

@@ -72,7 +72,8 @@ class FeatureStore(Protocol):
         """
 
     async def put_answers(self, answers: Mapping[str, CachedAnswer]) -> None:
-        """Caches answers, user id → answer. One whose history has changed since is dropped silently."""
+        """Caches answers, user id → answer. Dropped silently: an answer older than the one that is kept, and
+        one to a record that was forgotten since. `features.record.with_answer` tells which."""
 
     async def forget(self, user_id: str) -> bool:
         """Deletes the record and the exposures, and puts the id on the exclusion list, durably.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import time_ns
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -18,9 +19,9 @@ def click(user: str, item: str, time: int, weight: float = 1.0) -> Event:
     return Event(user, item, EventType.CLICK, time, weight)
 
 
-def answer(revision: int, version: int = 3, page: tuple[int, ...] = (5, 4)) -> CachedAnswer:
+def answer(revision: int, version: int = 3, page: tuple[int, ...] = (5, 4), at: int = 1000) -> CachedAnswer:
     vector, keys = np.array([0.5, -1.5], np.float32), np.array(page, np.int64)
-    return CachedAnswer(version, revision, 1000, vector, keys, page_is_current=bool(page))
+    return CachedAnswer(version, revision, at, vector, keys, page_is_current=bool(page))
 
 
 async def test_an_unknown_user_reads_as_an_empty_record(store: FeatureStore) -> None:
@@ -115,13 +116,55 @@ async def test_an_answer_is_fresh_until_the_history_changes(store: FeatureStore)
     assert record.answer is not None
 
 
-async def test_an_answer_to_an_older_history_is_dropped(store: FeatureStore) -> None:
+async def test_an_answer_to_an_older_history_is_kept_as_one_that_is_behind(store: FeatureStore) -> None:
     await store.append([click("u", "x", 1)])
     [old] = await store.read(["u"])
     await store.append([click("u", "y", 2)])
     await store.put_answers({"u": answer(old.revision)})
     [record] = await store.read(["u"])
-    assert record.answer is None
+    assert record.fresh_answer is None
+    assert record.answer is not None
+    assert (record.answer.revision, record.answer.behind_since) == (old.revision, 1000 * 10**9)
+    await store.put_answers({"u": answer(record.revision)})
+    [record] = await store.read(["u"])
+    assert record.fresh_answer is not None
+    assert record.fresh_answer.behind_since == 0
+
+
+async def test_an_answer_is_behind_since_the_first_change_that_it_does_not_cover(store: FeatureStore) -> None:
+    await store.append([click("u", "x", 1)])
+    [record] = await store.read(["u"])
+    await store.put_answers({"u": answer(record.revision)})
+    before = time_ns()
+    await store.append([click("u", "y", 2)])
+    after = time_ns()
+    await store.append([click("u", "z", 3)])
+    await store.set_attributes({"u": {"gender": "F"}})
+    [record] = await store.read(["u"])
+    assert record.answer is not None
+    assert before <= record.answer.behind_since <= after
+
+
+async def test_an_answer_never_takes_the_place_of_a_newer_one(store: FeatureStore) -> None:
+    await store.append([click("u", "x", 1)])
+    [older] = await store.read(["u"])
+    await store.append([click("u", "y", 2)])
+    [newer] = await store.read(["u"])
+    await store.put_answers({"u": answer(newer.revision, version=4, at=2000)})
+    for late in (
+        answer(older.revision, version=5, at=3000),  # of an older history
+        answer(newer.revision, version=5, at=1999),  # of the same one, computed earlier
+        answer(newer.revision, version=3, at=2000),  # of an older version, in the same second
+        answer(newer.revision + 1, version=5, at=3000),  # of a history that never was
+    ):
+        await store.put_answers({"u": late})
+        [record] = await store.read(["u"])
+        assert record.answer is not None
+        assert (record.answer.version, record.answer.computed_at) == (4, 2000)
+    await store.put_answers({"u": answer(newer.revision, version=5, at=2000)})
+    [record] = await store.read(["u"])
+    assert record.answer is not None
+    assert record.answer.version == 5
 
 
 async def test_an_answer_without_a_page_leaves_the_page_before_it_which_is_not_current(

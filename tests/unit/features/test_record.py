@@ -13,6 +13,7 @@ from features.record import (
     UserRecord,
     decode,
     encode,
+    with_answer,
     with_attributes,
     with_events,
 )
@@ -35,6 +36,7 @@ def records(draw: st.DrawFn) -> UserRecord:
             np.array(draw(st.lists(FLOAT32, min_size=1, max_size=5)), np.float32),
             np.array(draw(st.lists(INT64, max_size=5)), np.int64),
             draw(st.booleans()),
+            draw(st.integers(0, 2**62)),
         )
     record = UserRecord(
         np.array(of(INT64), np.int64),
@@ -44,6 +46,7 @@ def records(draw: st.DrawFn) -> UserRecord:
         b"",
         draw(st.integers(0, 2**62)),
         answer,
+        draw(st.integers(0, 2**62)),
     )
     return with_attributes(
         record, draw(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3))
@@ -57,6 +60,7 @@ def test_a_record_survives_encoding_whole(record: UserRecord) -> None:
         assert getattr(again, name).tolist() == getattr(record, name).tolist()
     assert again.attributes == record.attributes
     assert again.revision == record.revision
+    assert again.born == record.born
     assert (again.answer is None) == (record.answer is None)
     if again.answer is not None and record.answer is not None:
         assert again.answer.vector.tolist() == record.answer.vector.tolist()
@@ -65,6 +69,7 @@ def test_a_record_survives_encoding_whole(record: UserRecord) -> None:
         assert again.answer.page_is_current is record.answer.page_is_current
         assert again.answer.revision == record.answer.revision
         assert again.answer.computed_at == record.answer.computed_at
+        assert again.answer.behind_since == record.answer.behind_since
 
 
 @given(records(), st.data())
@@ -79,6 +84,25 @@ def test_bytes_of_another_format_are_refused() -> None:
     value[2] = 99
     with pytest.raises(RecordError, match="99"):
         decode(bytes(value))
+
+
+def test_a_record_of_the_release_before_is_read() -> None:
+    """Its header lacks `born` and `behind_since`, which are the last 16 bytes of today's."""
+    record = with_events(EMPTY_RECORD, clicks(("x", 5)), 10).record
+    kept = CachedAnswer(3, record.revision, 1000, np.ones(2, np.float32), np.array([7]), page_is_current=True)
+    for now, behind_since in (
+        (with_answer(record, kept), 0),
+        (with_events(with_answer(record, kept), clicks(("y", 6)), 10).record, 1000 * 10**9),
+    ):
+        value = encode(now)
+        earlier = b"RU\x02\x00" + value[4:52] + value[68:]
+        again = decode(earlier)
+        assert again.keys.tolist() == now.keys.tolist()
+        assert again.answer is not None
+        assert again.answer.vector.tolist() == [1.0, 1.0]
+        assert again.answer.behind_since == behind_since
+        assert again.born == record.revision
+        assert decode(encode(again)).born == record.revision
 
 
 def clicks(*events: tuple[str, int]) -> list[Event]:
