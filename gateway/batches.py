@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,7 @@ class Stages:
     page: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request for one version."""
 
     request: PageRequest
@@ -48,8 +48,7 @@ class Asked:
     """On the clock of `time.perf_counter`, seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """The model's answer to one request; `keys` is None if the version knows nothing of the user."""
 
     version: ServingVersion

@@ -2,7 +2,8 @@
 
 No timer: a batch leaves when the one before it is back and a few turns of the event loop have brought nothing
 more. Under light load that is a single request, which waits for nobody; under heavy load batches grow by
-themselves. One batch is in flight per worker: with two, each is smaller and the overhead of both is paid.
+themselves, and with many calls at once there are two: while the model works on one, this process answers
+the other.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ _QUIET_TURNS = 30
 gRPC hands over one call per turn or less. Without this, batches under load held a third of the rows, and each
 costs a millisecond of the gateway's time however many rows it has.
 """
+_ENOUGH = 32
+"""With so many rows a batch leaves at once. A second one leaves only so: smaller ones cost more than the
+model's time that they fill."""
+_LOOK_S = 0.005
+"""How often it is looked whether somebody's time is up. A timer for each call costs far more."""
 
 
 class Waiting(Generic[Asked, Answer]):
@@ -37,6 +43,7 @@ class Waiting(Generic[Asked, Answer]):
         """On the event loop's clock, seconds."""
 
     def expire(self) -> None:
+        """Gives its caller an error, unless there is an answer."""
         if not self.answer.done():
             self.answer.set_exception(ModelUnavailable("no answer within the time left for the model"))
 
@@ -61,10 +68,13 @@ class Coalescer(Generic[Asked, Answer]):
         """
         self._answer_batch = answer_batch
         self._max_batch = max_batch
+        self._enough = min(_ENOUGH, max_batch)
         self._join = join
         self._waiting: deque[Waiting[Asked, Answer]] = deque()
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], list[Waiting[Asked, Answer]]] = {}
         self._gathering = False
+        self._open = 0
+        self._looking = False
 
     async def submit(self, asked: Asked, timeout_s: float) -> Answer:
         """The answer to `asked`.
@@ -73,19 +83,20 @@ class Coalescer(Generic[Asked, Answer]):
             ModelUnavailable: none within `timeout_s`.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        entry: Waiting[Asked, Answer] = Waiting(asked, loop.create_future(), deadline)
-        # A timer handle costs a fraction of asyncio.timeout, which counts at thousands of calls a second.
-        timer = loop.call_at(deadline, entry.expire)
+        entry: Waiting[Asked, Answer] = Waiting(asked, loop.create_future(), loop.time() + timeout_s)
+        self._open += 1
         if not self._join:
             self._start([entry])
         else:
             self._waiting.append(entry)
             self._gather()
+        if not self._looking:
+            self._looking = True
+            loop.call_later(_LOOK_S, self._look)
         try:
             return await entry.answer
         finally:
-            timer.cancel()
+            self._open -= 1
 
     @property
     def backlog(self) -> int:
@@ -106,15 +117,19 @@ class Coalescer(Generic[Asked, Answer]):
 
     def _gather(self) -> None:
         """Begins to gather the next batch, if there is anything to gather and none is under way."""
-        if not self._gathering and self._waiting and not self._running:
+        if self._gathering or not self._waiting:
+            return
+        if not self._running:
             self._gathering = True
             asyncio.get_running_loop().call_soon(self._turn, 0, 0)
+        elif len(self._running) == 1 and len(self._waiting) >= self._enough:
+            self._start_next()
 
     def _turn(self, before: int, quiet: int) -> None:
         """One turn of the event loop while a batch gathers: it leaves when some turns brought nothing."""
         now = len(self._waiting)
         quiet = 0 if now > before else quiet + 1
-        if quiet < _QUIET_TURNS and now < self._max_batch:
+        if quiet < _QUIET_TURNS and now < self._enough:
             asyncio.get_running_loop().call_soon(self._turn, now, quiet)
             return
         self._gathering = False
@@ -131,11 +146,11 @@ class Coalescer(Generic[Asked, Answer]):
 
     def _start(self, batch: list[Waiting[Asked, Answer]]) -> None:
         task = asyncio.get_running_loop().create_task(self._run(batch))
-        self._running.add(task)
+        self._running[task] = batch
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        del self._running[task]
         self._gather()
 
     async def _run(self, batch: list[Waiting[Asked, Answer]]) -> None:
@@ -145,3 +160,15 @@ class Coalescer(Generic[Asked, Answer]):
             for entry in batch:
                 if not entry.answer.done():
                     entry.answer.set_exception(error)
+
+    def _look(self) -> None:
+        """Expires those whose time is up, and looks again as long as there are any."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for entries in (self._waiting, *self._running.values()):
+            for entry in entries:
+                if entry.deadline <= now:
+                    entry.expire()
+        self._looking = self._open > 0
+        if self._looking:
+            loop.call_later(_LOOK_S, self._look)

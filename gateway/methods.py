@@ -17,6 +17,7 @@ from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import CatalogItem
 from features.schema import item_key
 from features.store import FeatureStore
+from gateway import wire
 from gateway.errors import NotFound
 from gateway.exposures import Exposures
 from gateway.metrics import Metrics
@@ -33,7 +34,6 @@ from gateway.validation import (
     check_surface,
     check_time,
 )
-from gateway.wire import Lines
 
 # What part of the caller's time may be spent waiting for the model: the rest brings the fallback home.
 _MODEL_SHARE = 0.75
@@ -77,7 +77,7 @@ class Methods:
     pins: Pins
     metrics: Metrics
     model_timeout_s: float
-    _lines: Lines = field(default_factory=Lines)
+    _lines: wire.Lines = field(default_factory=wire.Lines)
 
     async def recommend(self, request: pb.RecommendRequest, call: Call) -> Answer:
         began = time.perf_counter()
@@ -106,21 +106,20 @@ class Methods:
         )
         lines = self._lines.wire(page.items)
         stages = page.stages
-        response = pb.RecommendResponse(
-            model=pb.ModelVersion(name=self.router.name, version=page.version),
-            degraded=_DEGRADED[page.degraded],
-            request_id=call.request_id,
-            stages_ms=pb.StageTimes(
-                queue=stages.queue,
-                features=stages.features,
-                model=stages.model,
-                page=stages.page,
-                total=(time.perf_counter() - began) * 1000,
-            ),
-            cohort=page.cohort,
+        head = wire.head(
+            self.router.name,
+            page.version,
+            page.cohort,
+            _DEGRADED[page.degraded],
+            call.request_id,
+            queue_ms=stages.queue,
+            features_ms=stages.features,
+            model_ms=stages.model,
+            page_ms=stages.page,
+            total_ms=(time.perf_counter() - began) * 1000,
         )
         origin = {"version": page.version, "cohort": page.cohort}
-        answer = Answer(response.SerializeToString() + lines, origin)
+        answer = Answer(head + lines, origin)
         if page.degraded is Degraded.NO:
             self.metrics.page(page.version, stages.queue, stages.page)
             return answer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -40,8 +39,7 @@ _WIDTH_STEP = 64
 """Free widths are multiples of this: Triton joins calls of several workers only if they are equally wide."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """What the model needs to know of one request."""
 
     record: UserRecord

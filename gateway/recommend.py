@@ -6,6 +6,7 @@ import logging
 import time
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from features.record import EMPTY_RECORD, UserRecord
 from features.store import StoreUnavailable
@@ -34,8 +35,7 @@ class Degraded(Enum):
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """What `Recommend` answers."""
 
     items: list[PageItem]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import random
 
 import numpy as np
@@ -70,7 +70,7 @@ class Shadow:
             self._figures.shadow_dropped(candidate.version, len(sample) - room)
             del sample[room:]
         # No cached answer is of the candidate: it encodes each.
-        offered = [(replace(rows[place], answer=None), scores.item_keys[place]) for place in sample]
+        offered = [(rows[place]._replace(answer=None), scores.item_keys[place]) for place in sample]
         pairs = [_Pair(row, keys) for row, keys in offered if knows(candidate, row.record)]
         # As of live calls, those of users without a history do not count, whatever is known of them.
         with_history = sum(len(row.record.keys) > 0 for row, _ in offered)

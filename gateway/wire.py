@@ -1,7 +1,7 @@
-"""The lines of a page in protobuf's wire format, put together from parts that are kept serialized.
+"""Responses in protobuf's wire format, put together from parts that are kept serialized.
 
-Filling ten `RecommendedItem` messages took longer than anything else in a request. Most of a line is the same
-on every page, so that part is serialized once per item; score, rank and reason are appended. Protobuf allows
+Filling the messages of a page took longer than anything else in a request. Most of a line is the same on
+every page, so that part is serialized once per item; score, rank and reason are appended. Protobuf allows
 that: fields may come in any order, and serialized messages are merged by writing one after the other
 (https://protobuf.dev/programming-guides/encoding/). `tests/unit/gateway/test_wire.py` holds it to the .proto.
 """
@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import CatalogItem
 from gateway.page import PageItem
 
-_LENGTH_DELIMITED, _FIXED32, _VARINT = 2, 5, 0
+_VARINT, _LENGTH_DELIMITED, _FIXED32 = 0, 2, 5
+_RESPONSE = pb.RecommendResponse.DESCRIPTOR.fields_by_name
 _ITEM = pb.RecommendedItem.DESCRIPTOR.fields_by_name
+_STAGES = pb.StageTimes.DESCRIPTOR.fields_by_name
 
 
 def _tag(field_number: int, wire_type: int) -> int:
@@ -25,11 +28,28 @@ def _tag(field_number: int, wire_type: int) -> int:
     return tag
 
 
-_ITEMS_TAG = bytes((_tag(pb.RecommendResponse.DESCRIPTOR.fields_by_name["items"].number, _LENGTH_DELIMITED),))
+def varint(number: int) -> bytes:
+    """A number as protobuf writes lengths."""
+    encoded = bytearray()
+    while number > 127:
+        encoded.append(number & 127 | 128)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+_ITEMS_TAG = bytes((_tag(_RESPONSE["items"].number, _LENGTH_DELIMITED),))
 _REASON_TAG = bytes((_tag(_ITEM["reason"].number, _LENGTH_DELIMITED),))
 _SCORE_TAG, _RANK_TAG = _tag(_ITEM["score"].number, _FIXED32), _tag(_ITEM["rank"].number, _VARINT)
 # Tag and value of the score, tag and value of the rank. Ranks end at 100, so they are varints of one byte.
 _SCORE_AND_RANK = struct.Struct("<BfBB")
+_ID_TAG = bytes((_tag(_RESPONSE["request_id"].number, _LENGTH_DELIMITED),))
+# Tag and length of the message, then a tag and a float for each stage.
+_STAGE_TIMES = struct.Struct("<BB" + 5 * "Bf")
+_STAGES_START = (_tag(_RESPONSE["stages_ms"].number, _LENGTH_DELIMITED), 5 * 5)
+_QUEUE, _FEATURES, _MODEL, _PAGE, _TOTAL = (
+    _tag(_STAGES[name].number, _FIXED32) for name in ("queue", "features", "model", "page", "total")
+)
 
 _MOST_KEPT = 100_000
 
@@ -38,7 +58,8 @@ class Lines:
     """Serializes the `items` of a `RecommendResponse` or a `SimilarItemsResponse`."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[CatalogItem, bytes]] = {}
+        # The item, its line without score, rank and reason, and that line begun for a page without reasons.
+        self._kept: dict[str, tuple[CatalogItem, bytes, bytes]] = {}
 
     def wire(self, page: Sequence[PageItem]) -> bytes:
         """The field `items`, to be followed or preceded by the other fields of the message.
@@ -46,31 +67,69 @@ class Lines:
         `page` is best first and has at most 127 lines; the first gets rank 1.
         """
         parts: list[bytes] = []
+        kept_lines, score_and_rank = self._kept, _SCORE_AND_RANK.pack
         for rank, (item, score, reason) in enumerate(page, 1):
-            line = self._constant(item) + _SCORE_AND_RANK.pack(_SCORE_TAG, score, _RANK_TAG, rank)
-            if reason is not None:
+            kept = kept_lines.get(item.item_id)
+            # By identity: two versions may show an item differently, and comparing it whole costs what is
+            # saved.
+            if kept is None or kept[0] is not item:
+                kept = self._keep(item)
+            end = score_and_rank(_SCORE_TAG, score, _RANK_TAG, rank)
+            if reason is None:
+                parts += (kept[2], end)
+            else:
                 why = pb.Reason(item_id=reason.item_id, title=reason.title).SerializeToString()
-                line += _REASON_TAG + _varint(len(why)) + why
-            parts += (_ITEMS_TAG, _varint(len(line)), line)
+                line = kept[1] + end + _REASON_TAG + varint(len(why)) + why
+                parts += (_ITEMS_TAG, varint(len(line)), line)
         return b"".join(parts)
 
-    def _constant(self, item: CatalogItem) -> bytes:
-        kept = self._kept.get(item.item_id)
-        # By identity: two versions may show an item differently, and comparing it whole costs what is saved.
-        if kept is not None and kept[0] is item:
-            return kept[1]
+    def _keep(self, item: CatalogItem) -> tuple[CatalogItem, bytes, bytes]:
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
         message = pb.RecommendedItem(item_id=item.item_id, title=item.title, categories=item.categories)
         constant = message.SerializeToString()
-        self._kept[item.item_id] = (item, constant)
-        return constant
+        begun = _ITEMS_TAG + varint(len(constant) + _SCORE_AND_RANK.size) + constant
+        kept = self._kept[item.item_id] = (item, constant, begun)
+        return kept
 
 
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 127:
-        encoded.append(number & 127 | 128)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
+def head(
+    model: str,
+    version: int,
+    cohort: str,
+    degraded: int,
+    request_id: str,
+    *,
+    queue_ms: float,
+    features_ms: float,
+    model_ms: float,
+    page_ms: float,
+    total_ms: float,
+) -> bytes:
+    """All of a `RecommendResponse` but its `items`."""
+    encoded = request_id.encode()
+    stages = _STAGE_TIMES.pack(
+        *_STAGES_START,
+        _QUEUE,
+        queue_ms,
+        _FEATURES,
+        features_ms,
+        _MODEL,
+        model_ms,
+        _PAGE,
+        page_ms,
+        _TOTAL,
+        total_ms,
+    )
+    return b"".join(
+        (_origin(model, version, cohort, degraded), stages, _ID_TAG, varint(len(encoded)), encoded)
+    )
+
+
+@lru_cache(maxsize=256)
+def _origin(model: str, version: int, cohort: str, degraded: int) -> bytes:
+    return pb.RecommendResponse(
+        model=pb.ModelVersion(name=model, version=version),
+        cohort=cohort,
+        degraded=degraded,  # type: ignore[arg-type]  # an enum's number, which the stubs want wrapped
+    ).SerializeToString()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.coalescer import _QUIET_TURNS, Coalescer, Waiting
+from gateway.coalescer import _ENOUGH, _QUIET_TURNS, Coalescer, Waiting
 from gateway.errors import ModelUnavailable
 
 Entries = Sequence[Waiting[int, int]]
@@ -71,6 +71,19 @@ async def test_a_batch_holds_no_more_than_max_batch() -> None:
     double.gate.set()
     assert await asyncio.gather(*tasks) == [2 * n for n in range(10)]
     assert [len(batch) for batch in double.batches] == [4, 4, 2]
+
+
+async def test_while_one_batch_is_away_a_second_one_leaves_when_it_is_worth_it_and_never_a_third() -> None:
+    double = Doubler()
+    coalescer = Coalescer(double, max_batch=64)
+    tasks = await submitted(coalescer, range(1))
+    tasks += await submitted(coalescer, range(1, _ENOUGH))
+    assert [len(batch) for batch in double.batches] == [1]
+    tasks += await submitted(coalescer, range(_ENOUGH, 3 * _ENOUGH + 1))
+    assert [len(batch) for batch in double.batches] == [1, _ENOUGH]
+    double.gate.set()
+    assert await asyncio.gather(*tasks) == [2 * n for n in range(3 * _ENOUGH + 1)]
+    assert [len(batch) for batch in double.batches] == [1, _ENOUGH, 2 * _ENOUGH]
 
 
 async def test_without_joining_every_request_goes_alone_and_at_once() -> None:

@@ -124,9 +124,9 @@ async def test_a_candidate_that_hangs_delays_no_answer_and_gets_no_second_call(p
 
 
 async def test_a_call_has_few_rows(path: RequestPath) -> None:
-    await pages(path, 20)
+    await pages(path, 12)
     figures = await shadow(path)
-    assert (figures.shadow_calls, figures.shadow_dropped, figures.pairs) == (8, 12, 8)
+    assert (figures.shadow_calls, figures.shadow_dropped, figures.pairs) == (8, 4, 8)
     assert (figures.shadow_batches, figures.failed_shadow_batches) == (1, 0)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import CatalogItem
 from gateway.page import PageItem
-from gateway.wire import Lines
+from gateway.wire import Lines, head
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 ITEM = st.builds(CatalogItem, TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple))
@@ -50,3 +50,40 @@ def test_an_item_that_another_version_shows_differently_is_shown_as_that_version
     lines.wire([PageItem(CatalogItem("1", "Old", ()), 1.0)])
     response = pb.RecommendResponse.FromString(lines.wire([PageItem(CatalogItem("1", "New", ()), 1.0)]))
     assert response.items[0].title == "New"
+
+
+MS = st.floats(width=32, min_value=0, allow_nan=False, allow_infinity=False)
+
+
+@given(TEXT, st.integers(0, 2**63 - 1), TEXT, st.sampled_from(pb.DegradedReason.values()), TEXT, *[MS] * 5)
+def test_any_head_reads_back_as_the_fields_that_it_was_made_of(
+    model: str,
+    version: int,
+    cohort: str,
+    degraded: int,
+    request_id: str,
+    queue: float,
+    features: float,
+    scored: float,
+    page: float,
+    total: float,
+) -> None:
+    wire = head(
+        model,
+        version,
+        cohort,
+        degraded,
+        request_id,
+        queue_ms=queue,
+        features_ms=features,
+        model_ms=scored,
+        page_ms=page,
+        total_ms=total,
+    )
+    assert pb.RecommendResponse.FromString(wire) == pb.RecommendResponse(
+        model=pb.ModelVersion(name=model, version=version),
+        cohort=cohort,
+        degraded=degraded,  # type: ignore[arg-type]
+        request_id=request_id,
+        stages_ms=pb.StageTimes(queue=queue, features=features, model=scored, page=page, total=total),
+    )
