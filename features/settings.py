@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     """Given to a call that comes without a deadline."""
     model_timeout_ms: Milliseconds = 500
     """Longest wait for Triton before the fallback page, if the caller's deadline allows that much."""
+    freshness: Literal["auto", "strict", "bounded"] = "auto"
+    """Which user vectors may be used: `strict`, those of the user's whole history, or `bounded`, those that
+    have been outdated for at most `freshness_max_lag_s`; `auto`: what the version's manifest says, bounded
+    for large encoders."""
+    freshness_max_lag_s: Annotated[float, Field(gt=0, le=86_400)] = 10
+    """Seconds by which a vector may lag under `bounded`. Beyond, the request waits for the encoder."""
     drain_s: Annotated[float, Field(ge=0, le=600)] = 10
     """On SIGTERM, how long calls in flight may take to finish."""
     reflection: bool = False
@@ -98,7 +104,8 @@ class Settings(BaseSettings):
     keep_versions: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Newest versions that stay in the repository after a rollout, beside those in use."""
     store: str = "lmdb"
-    """Where user records live: `lmdb` (in `store` below `state_dir`) or `lmdb:FOLDER`."""
+    """Where user records live: `lmdb` (in `store` below `state_dir`), `lmdb:FOLDER`, or a Redis or Valkey:
+    `redis://host:port`, `redis+sentinel://…`, `redis+cluster://…`; see `features/redis_address.py`."""
     store_history_cap: Annotated[int, Field(ge=1, le=60_000)] = 1024
     """Events kept per user; the oldest go first."""
     store_map_gib: Annotated[int, Field(ge=1, le=4096)] = 8
@@ -136,8 +143,15 @@ class Settings(BaseSettings):
         return self.triton_address or f"{self.triton_host}:{self.triton_grpc_port}"
 
     @property
+    def store_name(self) -> str:
+        """`store` for messages: without the name and the password that an address may hold."""
+        if self.store.startswith("lmdb"):
+            return self.store
+        return re.sub("(://|:|^).*@", r"\1", self.store, flags=re.DOTALL)
+
+    @property
     def store_folder(self) -> Path | None:
-        """The folder of the store that `store` names, there or not; None if it is of no known kind."""
+        """The folder of the store that `store` names, there or not; None if it is in none."""
         kind, _, location = self.store.partition(":")
         if kind != "lmdb":
             return None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,20 +73,22 @@ def answers_to_keep(
         known = rows[index].answer
         if known is not None and (known.page_is_current or not request.plain):
             continue
-        if known is None:
-            assert scores.user_vector is not None, "asked for whenever a row is stale"
-            vector = scores.user_vector[index]
-        else:
-            vector = known.vector
-        page = scores.item_keys[index] if request.plain else _NO_PAGE
         # Of a user's several requests in a batch, one with a page counts.
-        if request.user_id not in answers or request.plain:
-            answers[request.user_id] = CachedAnswer(
-                version,
-                rows[index].record.revision,
-                now,
-                vector,
-                page[page != 0],
-                page_is_current=request.plain,
-            )
+        if request.user_id in answers and not request.plain:
+            continue
+        page = scores.item_keys[index] if request.plain else _NO_PAGE
+        page = page[page != 0]
+        if known is not None:
+            # The vector is of the moment and the history that it was of, however the page came about.
+            answers[request.user_id] = replace(known, page_keys=page, page_is_current=True)
+            continue
+        assert scores.user_vector is not None, "asked for whenever a row is stale"
+        answers[request.user_id] = CachedAnswer(
+            version,
+            rows[index].record.revision,
+            now,
+            scores.user_vector[index],
+            page,
+            page_is_current=request.plain,
+        )
     return answers

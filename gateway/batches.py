@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -12,21 +13,26 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.record import UserRecord
+from features.record import CachedAnswer, UserRecord
 from features.schema import surface_key
 from features.store import FeatureStore, StoreUnavailable
 from features.traffic import PINNED, STABLE
 from gateway.answers import Answers, answers_to_keep
 from gateway.coalescer import Coalescer, Waiting
-from gateway.errors import VersionGone
+from gateway.errors import ModelUnavailable, VersionGone
 from gateway.figures import Figures
+from gateway.freshness import NOTHING, cached
 from gateway.metrics import Metrics
 from gateway.model_inputs import Row, knows, model_inputs
 from gateway.page import PageRequest
+from gateway.refresher import Refresher
 from gateway.routing import Router
 from gateway.scorer import Scorer
 from gateway.shadow import Shadow
 from gateway.versions import ServingVersion
+
+_ENCODER_SHARE = 0.7
+"""What part of the time that is left may be spent waiting for the encoder."""
 
 
 @dataclass(slots=True)
@@ -46,6 +52,8 @@ class Asked(NamedTuple):
     cohort: str
     submitted: float
     """On the clock of `time.perf_counter`, seconds."""
+    waited: bool = False
+    """Whether the encoder has been waited for: it is not a second time."""
 
 
 class Scored(NamedTuple):
@@ -57,6 +65,8 @@ class Scored(NamedTuple):
     keys: NDArray[np.int64] | None = None
     scores: NDArray[np.float32] | None = None
     reason_keys: NDArray[np.int64] | None = None
+    stale: bool = False
+    """Whether the user's vector lags by more than it may, since the encoder did not follow."""
 
 
 @dataclass(eq=False)
@@ -70,9 +80,11 @@ class Batches:
     figures: Figures
     answers: Answers
     shadow: Shadow
+    refresher: Refresher
     max_batch: int
     join: bool
     _lanes: dict[int, Coalescer[Asked, Scored]] = field(default_factory=dict)
+    _set_aside: set[asyncio.Task[None]] = field(default_factory=set)
 
     def of(self, version: int) -> Coalescer[Asked, Scored]:
         """Where requests for a version are submitted.
@@ -107,6 +119,8 @@ class Batches:
 
     async def close(self) -> None:
         """Finishes what is in flight, caches included."""
+        while self._set_aside:
+            await asyncio.wait(self._set_aside)
         for lane in list(self._lanes.values()):
             await lane.close()
         await self.shadow.close()
@@ -121,17 +135,33 @@ class Batches:
         records = await self.read([entry.asked.request.user_id for entry in batch], left_s)
         features_ms = _ms_since(began)
 
+        now_ns = time.time_ns()
         known: list[tuple[Waiting[Asked, Scored], Row, Stages]] = []
         for entry, record in zip(batch, records, strict=True):
             stages = Stages(queue=(began - entry.asked.submitted) * 1000, features=features_ms)
-            if knows(version, record):
-                known.append((entry, _row(entry.asked.request, record, version), stages))
-            elif not entry.answer.done():
-                entry.answer.set_result(Scored(version, record, stages))
+            if not knows(version, record):
+                if not entry.answer.done():
+                    entry.answer.set_result(Scored(version, record, stages))
+                continue
+            request = entry.asked.request
+            # A vector is of now, so none serves a page of another moment.
+            kept = NOTHING if request.time else cached(record, version, now_ns)
+            answer = kept.within(version.max_lag_s)
+            if answer is None and self._is_encoded_apart(entry.asked, version):
+                if not entry.asked.waited:
+                    self._wait_for_vector(entry, version)
+                    continue
+                if kept.answer is None:
+                    entry.expire()
+                    continue
+                answer = kept.answer
+            known.append((entry, _row(request, record, answer, behind=kept.lag_s > 0), stages))
         if not known:
             return
 
         entries, rows, all_stages = zip(*known, strict=True)
+        if behind := {entry.asked.request.user_id for entry, row, _ in known if row.answer and row.behind}:
+            self.refresher.note(behind)
         stale = any(row.answer is None for row in rows)
         own = [entry for entry in entries if entry.asked.cohort != PINNED]
         began = time.perf_counter()
@@ -167,6 +197,7 @@ class Batches:
                         scores.item_keys[index],
                         scores.scores[index],
                         reasons[index] if reasons is not None and entry.asked.request.explain else None,
+                        stale=row.behind and entry.asked.waited and row.answer is not None,
                     )
                 )
         # What an operator looks at leaves no trace in the user's record.
@@ -175,6 +206,27 @@ class Batches:
         if self.router.shadowed is not None and version is self.router.serving:
             live = [index for index, entry in enumerate(entries) if entry.asked.cohort == STABLE]
             self.shadow.offer(live, rows, scores, crowded=self.of(number).backlog >= self.max_batch)
+
+    def _is_encoded_apart(self, asked: Asked, version: ServingVersion) -> bool:
+        """Whether a user without a usable vector is encoded by the encoder, and not with the batch."""
+        apart = version.max_lag_s > 0 and not asked.request.time and asked.cohort != PINNED
+        return apart and self.refresher.encodes(version)
+
+    def _wait_for_vector(self, entry: Waiting[Asked, Scored], version: ServingVersion) -> None:
+        """Takes a request out of its batch until the encoder has encoded its user: there it waits for a few
+        others, and here all would wait for it."""
+        self.metrics.waits_for_encoder()
+        task = asyncio.get_running_loop().create_task(self._wait_and_submit(entry, version))
+        self._set_aside.add(task)
+        task.add_done_callback(self._set_aside.discard)
+
+    async def _wait_and_submit(self, entry: Waiting[Asked, Scored], version: ServingVersion) -> None:
+        left_s = entry.deadline - asyncio.get_running_loop().time()
+        # If it comes too late, or fails, the page is made of what there is.
+        with suppress(ModelUnavailable):
+            await self.refresher.encoded(entry.asked.request.user_id, version, left_s * _ENCODER_SHARE)
+        entry.asked = entry.asked._replace(waited=True)
+        self.of(version.version).put_first(entry)
 
 
 def _in_time(entries: Sequence[Waiting[Asked, Scored]]) -> bool:
@@ -188,15 +240,7 @@ def _in_time(entries: Sequence[Waiting[Asked, Scored]]) -> bool:
     )
 
 
-def _row(request: PageRequest, record: UserRecord, version: ServingVersion) -> Row:
-    answer = record.fresh_answer
-    # A vector is of the moment it was computed at, so none serves a page of another one.
-    if answer is not None and (
-        answer.version != version.version
-        or request.time
-        or not _same_age(record.counting(version.counts).times, answer.computed_at)
-    ):
-        answer = None
+def _row(request: PageRequest, record: UserRecord, answer: CachedAnswer | None, *, behind: bool) -> Row:
     return Row(
         record,
         answer,
@@ -206,20 +250,8 @@ def _row(request: PageRequest, record: UserRecord, version: ServingVersion) -> R
         surface_key(request.surface),
         request.diversity,
         request.time,
+        behind,
     )
-
-
-def _same_age(times: NDArray[np.int64], computed_at: int) -> bool:
-    """Whether the last of a user's events is still about as old as when a vector was computed.
-
-    The model reads ages in doublings of seconds (`training.model.time_bucket`). Older events change theirs at
-    other moments, which matters less: their doublings are longer, and each is one of many.
-    """
-    if not len(times):
-        return True
-    newest = int(times[-1])
-    then_s, now_s = max(0, computed_at - newest), max(0, int(time.time()) - newest)
-    return (then_s + 1).bit_length() == (now_s + 1).bit_length()
 
 
 def _ms_since(began: float) -> float:

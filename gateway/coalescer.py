@@ -98,6 +98,14 @@ class Coalescer(Generic[Asked, Answer]):
         finally:
             self._open -= 1
 
+    def put_first(self, entry: Waiting[Asked, Answer]) -> None:
+        """Takes back an entry that `answer_batch` was given and has set aside: it waited once already."""
+        if not self._join:
+            self._start([entry])
+        else:
+            self._waiting.appendleft(entry)
+            self._gather()
+
     @property
     def backlog(self) -> int:
         """Requests that wait behind the batch in flight."""

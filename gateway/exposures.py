@@ -7,8 +7,7 @@ import logging
 import time
 
 from features.control import ControlStore, Exposure
-from features.lmdb_environment import user_key
-from features.store import StoreError
+from features.store import StoreError, user_key
 
 _INTERVAL_S = 0.25
 _WRITE_TIMEOUT_S = 2.0

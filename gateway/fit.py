@@ -60,6 +60,8 @@ class Said:
     """See `features.record.UserRecord.consumed`."""
     counts: NDArray[np.bool_] | None = None
     """See `features.record.UserRecord.counting`."""
+    vectors_may_lag: bool = False
+    """Whether its encoder is too slow to run with requests: see `freshness`."""
 
 
 def read_manifest(manifest: Path) -> Said:
@@ -80,6 +82,7 @@ def read_manifest(manifest: Path) -> Said:
             tuple(map(str, fields.get("attributes", ()))),
             _types(fields.get("consumes")),
             ~ignored if (ignored := _types(fields.get("ignores") or None)) is not None else None,
+            bool(fields.get("vectors_may_lag", False)),
         )
     except (KeyError, TypeError) as error:
         raise Unfit(f"{manifest}: says what no gateway of this release understands ({error!r})") from error

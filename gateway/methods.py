@@ -24,6 +24,7 @@ from gateway.metrics import Metrics
 from gateway.page import PageRequest, similar_page
 from gateway.pin import Pins
 from gateway.recommend import Degraded, Recommend
+from gateway.refresher import Refresher
 from gateway.routing import Router
 from gateway.validation import (
     check_diversity,
@@ -74,6 +75,7 @@ class Methods:
     store: FeatureStore
     pages: Recommend
     exposures: Exposures
+    refresher: Refresher
     pins: Pins
     metrics: Metrics
     model_timeout_s: float
@@ -147,6 +149,7 @@ class Methods:
         events = check_events(request.events, self.router.catalogs)
         async with asyncio.timeout(call.remaining_s):
             appended = await self.store.append(events)
+        self.refresher.note({event.user_id for event in events})
         self.metrics.events(appended.recorded, appended.duplicates)
         response = pb.RecordEventsResponse(
             recorded=appended.recorded, duplicates=appended.duplicates, request_id=call.request_id
@@ -183,6 +186,7 @@ class Methods:
     async def forget_user(self, request: pb.ForgetUserRequest, call: Call) -> Answer:
         user_id = check_id("user_id", request.user_id)
         self.exposures.forget(user_id)
+        self.refresher.forget(user_id)
         async with asyncio.timeout(call.remaining_s):
             existed = await self.store.forget(user_id)
         return Answer(pb.ForgetUserResponse(existed=existed, request_id=call.request_id).SerializeToString())

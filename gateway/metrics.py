@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from gateway.model_inputs import Row
 
@@ -24,6 +24,7 @@ FLUSH_INTERVAL_S = 0.25
 
 _FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+_LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -32,6 +33,12 @@ def prepare(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     os.environ[_FOLDER_VARIABLE] = str(folder.resolve())
+
+
+def forget_gauges(pid: int) -> None:
+    """Leaves out the gauges of a worker that has died; its counters stay."""
+    if folder := os.environ.get(_FOLDER_VARIABLE):
+        mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]  # ships without annotations
 
 
 def exposition() -> bytes:
@@ -99,9 +106,34 @@ class Metrics:
         self._requests = _Counts("riptide_requests", "Calls answered.", ["method", "code"], registry)
         self._vectors = _Counts(
             "riptide_user_vectors",
-            "User vectors needed: `cached`, or `encoded` by the model in the request.",
+            "User vectors needed: `cached`, `lagging` (cached, and outdated by no more than it may be), or "
+            "`encoded` by the model in the request.",
             ["source"],
             registry,
+        )
+        self._encoder_waits = _Counts(
+            "riptide_encoder_waits", "Requests that waited for the encoder.", [], registry
+        )
+        self._refreshes = _Counts(
+            "riptide_vector_refreshes",
+            "User vectors to be refreshed off the request path: `stored`, or `dropped` as the encoder did "
+            "not follow.",
+            ["outcome"],
+            registry,
+        )
+        self._lag = _Samples(
+            "riptide_vector_lag_seconds",
+            "From the first event that a refreshed vector covers anew, or the read that found it outdated, "
+            "to the vector being stored.",
+            [],
+            _LAG_SECONDS,
+            registry,
+        )
+        self._backlog = Gauge(
+            "riptide_encoder_backlog",
+            "Users who wait for the encoder.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self._degraded = _Counts(
             "riptide_degraded", "Pages that are not the full answer of the model.", ["reason"], registry
@@ -147,11 +179,31 @@ class Metrics:
         encoded = sum(row.answer is None for row in rows)
         if encoded:
             self._vectors.add(encoded, "encoded")
-        self._vectors.add(len(rows) - encoded, "cached")
+        lagging = sum(row.behind and row.answer is not None for row in rows)
+        if lagging:
+            self._vectors.add(lagging, "lagging")
+        self._vectors.add(len(rows) - encoded - lagging, "cached")
         label = str(version)
         self._batch.of().append(len(rows))
         self._stage.of("features", label).append(features_ms / 1000)
         self._stage.of("model", label).append(model_ms / 1000)
+
+    def waits_for_encoder(self) -> None:
+        """Counts a request that waits for the encoder."""
+        self._encoder_waits.add(1)
+
+    def refreshed(self, lags_s: Sequence[float]) -> None:
+        """Counts vectors that were refreshed and stored, each with its lag."""
+        self._refreshes.add(len(lags_s), "stored")
+        self._lag.of().extend(lags_s)
+
+    def refresh_dropped(self) -> None:
+        """Counts a user who fell out of the encoder's queue."""
+        self._refreshes.add(1, "dropped")
+
+    def backlog(self, users: int) -> None:
+        """Says how many users wait for the encoder."""
+        self._backlog.set(users)
 
     def events(self, recorded: int, duplicates: int) -> None:
         """Counts recorded events."""
@@ -160,7 +212,8 @@ class Metrics:
 
     def flush(self) -> None:
         """Puts what has gathered where a scrape finds it."""
-        for metric in (self._requests, self._vectors, self._degraded, self._events):
+        counts = (self._requests, self._vectors, self._degraded, self._events)
+        for metric in (*counts, self._encoder_waits, self._refreshes):
             metric.flush()
-        for samples in (self._duration, self._stage, self._batch):
+        for samples in (self._duration, self._stage, self._batch, self._lag):
             samples.flush()

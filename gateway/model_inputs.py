@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,11 @@ FILLABLE_INPUTS: dict[str, str] = {
 FREE_WIDTH_INPUTS = frozenset({"exclude_keys"})
 """Those that are as wide as a call needs; the others have a width that is the version's own."""
 
+ENCODER_INPUTS = frozenset(
+    {"history_keys", "history_times", "history_types", "request_time", "user_features"}
+)
+"""What a user's vector is computed from."""
+
 _NONE = np.empty(0, np.int64)
 _WIDTH_STEP = 64
 """Free widths are multiples of this: Triton joins calls of several workers only if they are equally wide."""
@@ -44,7 +49,7 @@ class Row(NamedTuple):
 
     record: UserRecord
     answer: CachedAnswer | None
-    """A cached answer that is fresh and of the version that is called."""
+    """A cached answer of the version that is called, whose vector may be used."""
     categories: tuple[str, ...]
     """Empty: no filter."""
     excluded: tuple[int, ...]
@@ -54,6 +59,8 @@ class Row(NamedTuple):
     diversity: float = 0.0
     time: int = 0
     """Unix seconds that the page is asked for; 0: now."""
+    behind: bool = False
+    """Whether that vector lags behind the user."""
 
 
 def knows(version: ServingVersion, record: UserRecord) -> bool:
@@ -69,15 +76,21 @@ def knows(version: ServingVersion, record: UserRecord) -> bool:
     return not record.attributes.keys().isdisjoint(version.attributes)
 
 
-def model_inputs(version: ServingVersion, rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
-    """The inputs of `rows`, those that `version` lists and no others.
+def model_inputs(
+    version: ServingVersion, rows: Sequence[Row], only: Collection[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """The inputs of `rows`, those that `version` lists and no others; with `only`, no others than these.
 
     Returns:
         name → `[len(rows), width]`, with the types and widths of `version.inputs`.
     """
     histories = [row.record.counting(version.counts) for row in rows]
     batch = _Batch(rows, histories, version)
-    return {name: _FILL[name](batch, tensor.width) for name, tensor in version.inputs.items()}
+    return {
+        name: _FILL[name](batch, tensor.width)
+        for name, tensor in version.inputs.items()
+        if only is None or name in only
+    }
 
 
 class _Batch(NamedTuple):

@@ -33,6 +33,7 @@ class Degraded(Enum):
     COLD_START = "COLD_START"
     MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    STALE_VECTOR = "STALE_VECTOR"
 
 
 class Page(NamedTuple):
@@ -87,7 +88,8 @@ class Recommend:
                 scored.scores[:limit],
                 reasons[:limit] if reasons is not None else None,
             )
-            page = Page(items, version.version, cohort, Degraded.NO, scored.stages)
+            degraded = Degraded.STALE_VECTOR if scored.stale else Degraded.NO
+            page = Page(items, version.version, cohort, degraded, scored.stages)
             # Cohorts with a slash are the arms of an experiment. Whichever version answered: were users left
             # out while the version of their arm fails, the rest would not compare with the other arm's.
             if "/" in cohort:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as triton
 
+from features.encoder_name import encoder_name
 from gateway.errors import ModelUnavailable, VersionGone
 from gateway.fit import Tensor
 from gateway.versions import ServingVersion
@@ -68,6 +69,27 @@ class Scorer:
             _METHOD, response_deserializer=triton.ModelInferResponse.FromString
         )
 
+    async def encode(
+        self, version: ServingVersion, inputs: dict[str, NDArray[Any]], *, timeout_s: float
+    ) -> NDArray[np.float32]:
+        """User vectors float32 `[B, D]` of the encoder of `version`, which is a model of its own in Triton.
+
+        Raises:
+            VersionGone: Triton does not have that version of the encoder ready.
+            ModelUnavailable: no answer in time, or one that is none, or not finite.
+        """
+        answer = await self._call(
+            encoder_name(version.name), version, inputs, ("user_vector",), timeout_s=timeout_s
+        )
+        vectors = answer.get("user_vector")
+        if vectors is None or len(vectors) != len(next(iter(inputs.values()))):
+            raise ModelUnavailable(
+                f"the encoder of version {version.version} answered no vector for each row"
+            )
+        if not np.isfinite(vectors).all():
+            raise ModelUnavailable(f"the encoder of version {version.version} answered what is not finite")
+        return vectors
+
     async def score(
         self,
         version: ServingVersion,
@@ -91,23 +113,12 @@ class Scorer:
             ModelUnavailable: no answer in time, or one that is none, or not finite.
         """
         outputs = ("item_keys", "scores") + ("reason_keys",) * reasons + ("user_vector",) * vectors
+        answer = await self._call(version.name, version, inputs, outputs, timeout_s=timeout_s)
         try:
-            response = await self._infer(
-                _request(version.name, version.version, version.inputs, inputs, outputs), timeout=timeout_s
-            )
-        except grpc.aio.AioRpcError as error:
-            details = error.details() or ""
-            gone = error.code() in _GONE_CODES and any(words in details for words in _GONE_WORDS)
-            raise (VersionGone if gone else ModelUnavailable)(f"{error.code().name}: {details}") from error
-        try:
-            answer = {
-                output.name: np.frombuffer(raw, _DTYPES[output.datatype]).reshape(tuple(output.shape))
-                for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
-            }
             scores = Scores(
                 answer["item_keys"], answer["scores"], answer.get("reason_keys"), answer.get("user_vector")
             )
-        except (KeyError, ValueError) as error:
+        except KeyError as error:
             raise ModelUnavailable(
                 f"version {version.version} answered what is no answer: {error!r}"
             ) from error
@@ -115,6 +126,32 @@ class Scorer:
         if not np.isfinite(scores.scores).all():
             raise ModelUnavailable(f"version {version.version} answered scores that are not finite")
         return scores
+
+    async def _call(
+        self,
+        model: str,
+        version: ServingVersion,
+        inputs: dict[str, NDArray[Any]],
+        outputs: tuple[str, ...],
+        *,
+        timeout_s: float,
+    ) -> dict[str, NDArray[Any]]:
+        request = _request(model, version.version, version.inputs, inputs, outputs)
+        try:
+            response = await self._infer(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            details = error.details() or ""
+            gone = error.code() in _GONE_CODES and any(words in details for words in _GONE_WORDS)
+            raise (VersionGone if gone else ModelUnavailable)(f"{error.code().name}: {details}") from error
+        try:
+            return {
+                output.name: np.frombuffer(raw, _DTYPES[output.datatype]).reshape(tuple(output.shape))
+                for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
+            }
+        except (KeyError, ValueError) as error:
+            raise ModelUnavailable(
+                f"version {version.version} answered what is no answer: {error!r}"
+            ) from error
 
 
 def _request(

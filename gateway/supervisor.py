@@ -86,6 +86,7 @@ async def _keep_worker(settings: Settings, stop: asyncio.Event) -> int:
         if stop.is_set():
             return await _drained(worker, ended, settings.drain_s + _DRAIN_MARGIN_S)
         status = await ended
+        metrics.forget_gauges(worker.pid)
         if first and status == 2:
             return status  # told wrongly: starting it again would not help
         # Later on 2 is a fault that may pass, of the store for instance, and other workers may go on serving.

@@ -36,6 +36,8 @@ class ServingVersion:
     """Events of which types keep their item from being recommended: see `UserRecord.consumed`."""
     counts: NDArray[np.bool_] | None = None
     """Events of which types are the history that it reads: see `UserRecord.counting`."""
+    max_lag_s: float = 0.0
+    """By how many seconds a user's vector may lag; 0: not at all. See `freshness`."""
 
 
 class Versions:
@@ -43,6 +45,7 @@ class Versions:
 
     def __init__(self, settings: Settings, channel: grpc.aio.Channel) -> None:
         """Looks at nothing yet."""
+        self._settings = settings
         self.name = settings.model_name
         """The model's name in Triton."""
         self.folder = settings.model_repository / settings.model_name
@@ -124,7 +127,14 @@ class Versions:
                 said,
             )
             self.ready[number] = ServingVersion(
-                self.name, number, inputs, self.catalog(number), said.attributes, said.consumes, said.counts
+                self.name,
+                number,
+                inputs,
+                self.catalog(number),
+                said.attributes,
+                said.consumes,
+                said.counts,
+                self._max_lag_s(said),
             )
         except (Unfit, CatalogError) as error:
             # It is tried again with each look: files that cannot be read may be there a moment later.
@@ -134,6 +144,11 @@ class Versions:
             return
         self.refused.pop(number, None)
         log.info("version %d is ready", number)
+
+    def _max_lag_s(self, said: Said) -> float:
+        policy = self._settings.freshness
+        bounded = policy == "bounded" or (policy == "auto" and said.vectors_may_lag)
+        return self._settings.freshness_max_lag_s if bounded else 0.0
 
     def _said(self, number: int) -> Said:
         return read_manifest(self.folder / str(number) / "manifest.json")

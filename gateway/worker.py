@@ -23,6 +23,7 @@ from gateway.methods import Methods
 from gateway.metrics import FLUSH_INTERVAL_S, Metrics
 from gateway.pin import Pins
 from gateway.recommend import Recommend
+from gateway.refresher import Refresher
 from gateway.reports import Reports
 from gateway.routing import Router
 from gateway.scorer import Scorer, triton_channel
@@ -58,6 +59,7 @@ async def serve(settings: Settings) -> int:
     router = Router(settings, channel, store.control)
     scorer, metrics, figures = Scorer(channel), Metrics(), Figures()
     model_timeout_s = settings.model_timeout_ms / 1000
+    refresher = Refresher(store, router, scorer, metrics)
     batches = Batches(
         store,
         router,
@@ -66,6 +68,7 @@ async def serve(settings: Settings) -> int:
         figures,
         Answers(store),
         Shadow(router, scorer, figures, timeout_s=model_timeout_s),
+        refresher,
         max_batch=settings.max_batch,
         join=settings.coalesce,
     )
@@ -81,6 +84,7 @@ async def serve(settings: Settings) -> int:
         store,
         Recommend(router, batches, figures, exposures),
         exposures,
+        refresher,
         Pins(router, settings.state_dir),
         metrics,
         model_timeout_s,
@@ -122,8 +126,9 @@ async def serve(settings: Settings) -> int:
             router.look_for_good(),
             reports.write_for_good(),
             exposures.write_for_good(),
+            refresher.run_for_good(),
             _report_model(status, router),
-            _flush_metrics(metrics),
+            _flush_metrics(metrics, refresher),
         )
     ]
     stopped = asyncio.create_task(stop.wait())
@@ -178,9 +183,10 @@ async def _until_quiet(servicer: Recommender, limit_s: float) -> None:
         await asyncio.sleep(_QUIET_LOOK_S)
 
 
-async def _flush_metrics(metrics: Metrics) -> None:
+async def _flush_metrics(metrics: Metrics, refresher: Refresher) -> None:
     while True:
         await asyncio.sleep(FLUSH_INTERVAL_S)
+        metrics.backlog(refresher.backlog)
         metrics.flush()
 
 

@@ -39,6 +39,9 @@ class Manifest(BaseModel):
     """Types of events whose items are not recommended again; None: all types."""
     ignores: list[str] = []
     """Types of events that are no part of the history that it reads."""
+    vectors_may_lag: bool = False
+    """Whether its encoder is too slow to run with requests, so that gateways let user vectors lag unless they
+    are told otherwise."""
     tensorflow: str
     """TensorFlow of the serving environment in which it passed preflight."""
     files: dict[str, str]

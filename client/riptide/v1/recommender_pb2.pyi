@@ -27,6 +27,7 @@ class DegradedReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEGRADED_REASON_COLD_START: _ClassVar[DegradedReason]
     DEGRADED_REASON_MODEL_UNAVAILABLE: _ClassVar[DegradedReason]
     DEGRADED_REASON_STORE_UNAVAILABLE: _ClassVar[DegradedReason]
+    DEGRADED_REASON_STALE_VECTOR: _ClassVar[DegradedReason]
 EVENT_TYPE_UNSPECIFIED: EventType
 EVENT_TYPE_VIEW: EventType
 EVENT_TYPE_CLICK: EventType
@@ -42,6 +43,7 @@ DEGRADED_REASON_UNSPECIFIED: DegradedReason
 DEGRADED_REASON_COLD_START: DegradedReason
 DEGRADED_REASON_MODEL_UNAVAILABLE: DegradedReason
 DEGRADED_REASON_STORE_UNAVAILABLE: DegradedReason
+DEGRADED_REASON_STALE_VECTOR: DegradedReason
 
 class Filter(_message.Message):
     __slots__ = ("categories", "exclude_item_ids", "include_seen")

@@ -13,9 +13,9 @@ from tritonclient.grpc import service_pb2 as triton
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceServicer
 
 from features.catalog import Catalog
-from features.record import EMPTY_RECORD, CachedAnswer, Event, UserRecord, with_events
+from features.record import EMPTY_RECORD, CachedAnswer, Event, UserRecord, with_answer, with_events
 from features.schema import EventType, item_key, item_keys
-from features.store import StoreUnavailable
+from features.store import Appended, StoreUnavailable
 from features.traffic import PINNED, STABLE
 from gateway.fit import Tensor
 from gateway.routing import Choice
@@ -26,8 +26,16 @@ from tests.unit.fake_control import FakeControl
 WIDTH, ANSWERED = 2, 6
 
 
+def encoding(version: int, history: Sequence[int]) -> NDArray[np.float32]:
+    """The vector of a history (item keys), which tells versions and histories apart."""
+    return np.array([version, hash(tuple(history)) % 10_007], np.float32)
+
+
 class FakeStore:
-    """Records in a dictionary; `fails` makes every read fail."""
+    """Records in a dictionary; `fails` makes every read fail.
+
+    Answers that are put are only remembered, unless it `keeps` them with the records as real stores do.
+    """
 
     def __init__(self) -> None:
         self.records: dict[str, UserRecord] = {}
@@ -35,6 +43,7 @@ class FakeStore:
         self.answers: dict[str, CachedAnswer] = {}
         self.control = FakeControl()
         self.fails = False
+        self.keeps = False
 
     def saw(self, user: str, *items: str) -> UserRecord:
         """Gives a user a history."""
@@ -50,6 +59,18 @@ class FakeStore:
 
     async def put_answers(self, answers: Mapping[str, CachedAnswer]) -> None:
         self.answers.update(answers)
+        if self.keeps:
+            for user, answer in answers.items():
+                if user in self.records:
+                    self.records[user] = with_answer(self.records[user], answer)
+
+    async def append(self, events: Sequence[Event]) -> Appended:
+        recorded = 0
+        for event in events:
+            merged = with_events(self.records.get(event.user_id, EMPTY_RECORD), [event], 2000)
+            self.records[event.user_id] = merged.record
+            recorded += merged.recorded
+        return Appended(recorded, len(events) - recorded)
 
     async def is_excluded(self, user_id: str) -> bool:
         return False
@@ -61,7 +82,8 @@ class FakeStore:
 class FakeScorer:
     """Answers items of the catalogue, from item 10 on; remembers what it was asked.
 
-    `error` fails all calls, `errors` those of a version; `gate` holds all, `gates` those of a version.
+    `error` fails all calls, `errors` those of a version; `gate` holds all, `gates` those of a version. Its
+    encoder answers `encoding` of each row; `encoder_error` fails it, `encoder_gate` holds it.
     """
 
     def __init__(self) -> None:
@@ -75,6 +97,21 @@ class FakeScorer:
         self.gate = asyncio.Event()
         self.gate.set()
         self.gates: dict[int, asyncio.Event] = {}
+        self.encoded: list[tuple[int, list[list[int]]]] = []
+        """What the encoder was asked: version, and the history of each row."""
+        self.encoder_error: Exception | None = None
+        self.encoder_gate = asyncio.Event()
+        self.encoder_gate.set()
+
+    async def encode(
+        self, version: ServingVersion, inputs: dict[str, NDArray[Any]], *, timeout_s: float
+    ) -> NDArray[np.float32]:
+        histories = [[key for key in row if key] for row in inputs["history_keys"].tolist()]
+        self.encoded.append((version.version, histories))
+        await self.encoder_gate.wait()
+        if self.encoder_error is not None:
+            raise self.encoder_error
+        return np.stack([encoding(version.version, history) for history in histories])
 
     async def score(self, version: ServingVersion, inputs: dict[str, NDArray[Any]], **asked: Any) -> Scores:
         self.versions.append(version.version)

@@ -14,6 +14,7 @@ from gateway.figures import Figures
 from gateway.metrics import Metrics
 from gateway.page import PageRequest
 from gateway.recommend import Page, Recommend
+from gateway.refresher import Refresher
 from gateway.routing import Router
 from gateway.scorer import Scorer
 from gateway.shadow import Shadow
@@ -23,8 +24,10 @@ from tests.unit.gateway.fakes import FakeRouter, FakeScorer, FakeStore, serving_
 class RequestPath:
     """A request path of fakes, with the versions 7 (stable) and 8."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.store, self.scorer = FakeStore(), FakeScorer()
+    def __init__(
+        self, catalog: Catalog, fake_store: FakeStore | None = None, fake_scorer: FakeScorer | None = None
+    ) -> None:
+        self.store, self.scorer = fake_store or FakeStore(), fake_scorer or FakeScorer()
         self.router = FakeRouter(serving_version(7, catalog), serving_version(8, catalog))
         self.figures, self.exposures = Figures(), Exposures(self.store.control)
         router, store, scorer = (
@@ -33,14 +36,17 @@ class RequestPath:
             cast(Scorer, self.scorer),
         )
         self.shadow = Shadow(router, scorer, self.figures, timeout_s=5)
+        self.metrics = Metrics()
+        self.refresher = Refresher(store, router, scorer, self.metrics)
         self.batches = Batches(
             store,
             router,
             scorer,
-            Metrics(),
+            self.metrics,
             self.figures,
             Answers(store),
             self.shadow,
+            self.refresher,
             max_batch=64,
             join=True,
         )

@@ -46,6 +46,7 @@ class Service:
             cast(FeatureStore, self.store),
             self.path.recommend,
             self.path.exposures,
+            self.path.refresher,
             Pins(router, state_dir),
             Metrics(),
             5.0,

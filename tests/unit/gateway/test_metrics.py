@@ -10,7 +10,7 @@ WORKER = """
 from types import SimpleNamespace
 from gateway.metrics import Metrics
 metrics = Metrics()
-rows = [SimpleNamespace(answer=answer) for answer in (None, "kept", "kept")]
+rows = [SimpleNamespace(answer=answer, behind=False) for answer in (None, "kept", "kept")]
 metrics.batch(3, rows, 0.5, 2.0)
 for duration in (0.0004, 0.0005, 0.0006, 0.2, 7.0):
     metrics.answered("Recommend", "OK", duration)

@@ -278,3 +278,22 @@ async def test_a_folder_whose_name_is_no_number_is_no_version(
     repository = settings.model_repository / "recommender"
     shutil.copytree(repository / "2", repository / "4.bak")
     assert Versions(settings, channel).published() == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("policy", "of_slow", "of_quick"), [("auto", 20.0, 0.0), ("strict", 0.0, 0.0), ("bounded", 20.0, 20.0)]
+)
+async def test_vectors_may_lag_for_slow_encoders_unless_the_setting_says_otherwise(
+    settings: Settings,
+    triton: FakeTriton,
+    channel: grpc.aio.Channel,
+    policy: str,
+    of_slow: float,
+    of_quick: float,
+) -> None:
+    says(settings, 1, vectors_may_lag=True)
+    triton.has(1, 2)
+    told = settings.model_copy(update={"freshness": policy, "freshness_max_lag_s": 20.0})
+    versions = Versions(told, channel)
+    await versions.look()
+    assert [versions.ready[number].max_lag_s for number in (1, 2)] == [of_slow, of_quick]

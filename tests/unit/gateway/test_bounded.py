@@ -1,0 +1,163 @@
+"""Requests to a version that lets user vectors lag."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from features.catalog import Catalog
+from features.record import CachedAnswer, Event
+from features.schema import EventType, item_key
+from gateway.errors import VersionGone
+from gateway.recommend import Degraded
+from tests.unit.gateway.fakes import encoding
+from tests.unit.gateway.request_path import RequestPath
+
+
+@pytest.fixture
+async def path(catalog: Catalog) -> AsyncIterator[RequestPath]:
+    """Versions that let vectors lag by 1,000 seconds, and a refresher that runs."""
+    path = RequestPath(catalog)
+    path.store.keeps = True
+    path.router.ready = {n: replace(v, max_lag_s=1000.0) for n, v in path.router.ready.items()}
+    path.router.serving = path.router.ready[7]
+    running = asyncio.create_task(path.refresher.run_for_good())
+    yield path
+    path.scorer.encoder_gate.set()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await path.batches.close()
+
+
+def encoded(path: RequestPath, user: str, *, ago_s: int, version: int = 7) -> list[float]:
+    """Gives a user a vector that was computed so long ago, and an event since; the vector."""
+    record = path.store.records[user]
+    now = time.time_ns()
+    vector = np.array([version, 0.25], np.float32)
+    answer = CachedAnswer(
+        version,
+        record.revision,
+        now // 10**9,
+        vector,
+        np.empty(0, np.int64),
+        page_is_current=False,
+        behind_since=now - ago_s * 10**9,
+    )
+    path.store.records[user] = replace(record, revision=max(record.revision + 1, now), answer=answer)
+    return vector.tolist()
+
+
+async def test_a_vector_that_lags_by_no_more_than_it_may_is_used_and_refreshed_meanwhile(
+    path: RequestPath,
+) -> None:
+    path.saw("u", "1", "2")
+    vector = encoded(path, "u", ago_s=900)
+    page = await path.page("u")
+    [inputs] = path.scorer.calls
+    assert page.degraded is Degraded.NO
+    assert (inputs["user_vector_fresh"].tolist(), inputs["user_vector"].tolist()) == ([[1]], [vector])
+    assert item_key("2") in inputs["exclude_keys"][0]
+    async with asyncio.timeout(5):
+        while path.store.records["u"].fresh_answer is None:
+            await asyncio.sleep(0.005)
+    answer = path.store.records["u"].fresh_answer
+    assert answer is not None
+    assert answer.vector.tolist() == encoding(7, [item_key("1"), item_key("2")]).tolist()
+
+
+async def test_one_that_lags_by_more_is_waited_for(path: RequestPath) -> None:
+    path.saw("u", "1")
+    encoded(path, "u", ago_s=1100)
+    page = await path.page("u")
+    [inputs] = path.scorer.calls
+    assert page.degraded is Degraded.NO
+    assert inputs["user_vector_fresh"].tolist() == [[1]]
+    assert inputs["user_vector"].tolist() == [encoding(7, [item_key("1")]).tolist()]
+
+
+async def test_who_waits_for_the_encoder_holds_up_nobody(path: RequestPath) -> None:
+    path.saw("slow", "1")
+    path.saw("quick", "2")
+    encoded(path, "quick", ago_s=1)
+    path.scorer.encoder_gate.clear()
+    slow = asyncio.create_task(path.page("slow"))
+    quick = await path.page("quick")
+    assert quick.degraded is Degraded.NO
+    assert not slow.done()
+    path.scorer.encoder_gate.set()
+    assert (await slow).degraded is Degraded.NO
+
+
+async def test_when_the_encoder_does_not_follow_an_older_vector_serves_and_the_page_says_so(
+    path: RequestPath,
+) -> None:
+    path.saw("u", "1", "2")
+    vector = encoded(path, "u", ago_s=1100)
+    path.scorer.encoder_gate.clear()
+    page = await path.page("u", timeout_s=0.1)
+    [inputs] = path.scorer.calls
+    assert page.degraded is Degraded.STALE_VECTOR
+    assert [line.item.item_id for line in page.items] == ["10", "11", "12"]
+    assert inputs["user_vector"].tolist() == [vector]
+    assert item_key("2") in inputs["exclude_keys"][0]
+
+
+@pytest.mark.parametrize("version", [None, 8])
+async def test_without_a_vector_of_the_version_the_page_is_a_fallback(
+    path: RequestPath, version: int | None
+) -> None:
+    path.saw("u", "1")
+    if version is not None:
+        encoded(path, "u", ago_s=1, version=version)
+    path.scorer.encoder_gate.clear()
+    page = await path.page("u", timeout_s=0.1)
+    assert page.degraded is Degraded.MODEL_UNAVAILABLE
+    assert path.scorer.calls == []
+
+
+async def test_without_an_encoder_the_row_is_encoded_with_the_request(path: RequestPath) -> None:
+    path.saw("u", "1")
+    path.scorer.encoder_error = VersionGone("unknown model")
+    for _ in range(2):
+        path.saw("u", "1")
+        page = await path.page("u")
+        assert page.degraded is Degraded.NO
+        assert path.scorer.calls[-1]["user_vector_fresh"].tolist() == [[0]]
+    assert len(path.scorer.encoded) == 1
+
+
+async def test_what_an_operator_pins_is_encoded_with_the_request_and_leaves_nothing(
+    path: RequestPath,
+) -> None:
+    path.saw("u", "1")
+    page = await path.page("u", pinned=8)
+    assert (page.version, page.degraded) == (8, Degraded.NO)
+    assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[0]]
+    assert path.scorer.encoded == []
+    assert path.store.records["u"].answer is None
+
+
+async def test_a_page_of_another_moment_is_encoded_with_the_request(path: RequestPath) -> None:
+    path.saw("u", "1")
+    encoded(path, "u", ago_s=1)
+    await path.page("u", time=1_000_000)
+    assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[0]]
+    assert path.scorer.encoded == []
+
+
+async def test_an_event_recorded_while_a_read_waits_is_in_the_page_that_it_gets(path: RequestPath) -> None:
+    path.saw("u", "1")
+    path.scorer.encoder_gate.clear()
+    reading = asyncio.create_task(path.page("u"))
+    while not path.scorer.encoded:
+        await asyncio.sleep(0)
+    await path.store.append([Event("u", "2", EventType.CLICK, 5)])
+    path.scorer.encoder_gate.set()
+    await reading
+    assert item_key("2") in path.scorer.calls[0]["exclude_keys"][0]
+    assert item_key("2") in path.scorer.calls[0]["history_keys"][0]
