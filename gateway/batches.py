@@ -21,7 +21,7 @@ from gateway.answers import Answers, answers_to_keep
 from gateway.coalescer import Coalescer, Waiting
 from gateway.errors import ModelUnavailable, VersionGone
 from gateway.figures import Figures
-from gateway.freshness import NOTHING, cached
+from gateway.freshness import NOTHING, Cached, cached
 from gateway.metrics import Metrics
 from gateway.model_inputs import Row, knows, model_inputs
 from gateway.page import PageRequest
@@ -32,7 +32,9 @@ from gateway.shadow import Shadow
 from gateway.versions import ServingVersion
 
 _ENCODER_SHARE = 0.7
-"""What part of the time that is left may be spent waiting for the encoder."""
+"""What part of the time left may be spent waiting for the encoder, where there is no vector at all."""
+_STALE_WAIT_S = 0.1
+"""The same where there is one that lags by more than it may."""
 
 
 @dataclass(slots=True)
@@ -137,6 +139,7 @@ class Batches:
 
         now_ns = time.time_ns()
         known: list[tuple[Waiting[Asked, Scored], Row, Stages]] = []
+        stale_users: set[str] = set()
         for entry, record in zip(batch, records, strict=True):
             stages = Stages(queue=(began - entry.asked.submitted) * 1000, features=features_ms)
             if not knows(version, record):
@@ -148,13 +151,15 @@ class Batches:
             kept = NOTHING if request.time else cached(record, version, now_ns)
             answer = kept.within(version.max_lag_s)
             if answer is None and self._is_encoded_apart(entry.asked, version):
-                if not entry.asked.waited:
-                    self._wait_for_vector(entry, version)
+                if not entry.asked.waited and self._waits_for_vector(entry, version, kept):
                     continue
+                # The encoder does not follow. It is not waited for by all: whoever is read next is first.
                 if kept.answer is None:
+                    self.refresher.note([request.user_id])
                     entry.expire()
                     continue
                 answer = kept.answer
+                stale_users.add(request.user_id)
             known.append((entry, _row(request, record, answer, behind=kept.lag_s > 0), stages))
         if not known:
             return
@@ -197,7 +202,7 @@ class Batches:
                         scores.item_keys[index],
                         scores.scores[index],
                         reasons[index] if reasons is not None and entry.asked.request.explain else None,
-                        stale=row.behind and entry.asked.waited and row.answer is not None,
+                        stale=entry.asked.request.user_id in stale_users,
                     )
                 )
         # What an operator looks at leaves no trace in the user's record.
@@ -212,19 +217,27 @@ class Batches:
         apart = version.max_lag_s > 0 and not asked.request.time and asked.cohort != PINNED
         return apart and self.refresher.encodes(version)
 
-    def _wait_for_vector(self, entry: Waiting[Asked, Scored], version: ServingVersion) -> None:
-        """Takes a request out of its batch until the encoder has encoded its user: there it waits for a few
-        others, and here all would wait for it."""
+    def _waits_for_vector(self, entry: Waiting[Asked, Scored], version: ServingVersion, kept: Cached) -> bool:
+        """Whether a request waits for the encoder, outside of its batch: there it waits for a few others, and
+        here all would wait for it. It does not where that would take too long."""
+        left_s = entry.deadline - asyncio.get_running_loop().time()
+        patience_s = left_s * _ENCODER_SHARE
+        if kept.answer is not None:
+            patience_s = min(patience_s, _STALE_WAIT_S)
+        if self.refresher.wait_s(version) > patience_s:
+            return False
         self.metrics.waits_for_encoder()
-        task = asyncio.get_running_loop().create_task(self._wait_and_submit(entry, version))
+        task = asyncio.get_running_loop().create_task(self._wait_and_submit(entry, version, patience_s))
         self._set_aside.add(task)
         task.add_done_callback(self._set_aside.discard)
+        return True
 
-    async def _wait_and_submit(self, entry: Waiting[Asked, Scored], version: ServingVersion) -> None:
-        left_s = entry.deadline - asyncio.get_running_loop().time()
+    async def _wait_and_submit(
+        self, entry: Waiting[Asked, Scored], version: ServingVersion, patience_s: float
+    ) -> None:
         # If it comes too late, or fails, the page is made of what there is.
         with suppress(ModelUnavailable):
-            await self.refresher.encoded(entry.asked.request.user_id, version, left_s * _ENCODER_SHARE)
+            await self.refresher.encoded(entry.asked.request.user_id, version, patience_s)
         entry.asked = entry.asked._replace(waited=True)
         self.of(version.version).put_first(entry)
 

@@ -124,6 +124,10 @@ class Refresher:
         except TimeoutError as error:
             raise ModelUnavailable("not encoded within the time left") from error
 
+    def wait_s(self, version: ServingVersion) -> float:
+        """About how long a read would wait for `encoded`: for those before it, and for itself."""
+        return self._row_s.get(version.version, 0.0) * (len(self._awaited) + 2)
+
     def encodes(self, version: ServingVersion) -> bool:
         """Whether the version has an encoder, as far as is known."""
         found_gone = self._gone.get(version.version)

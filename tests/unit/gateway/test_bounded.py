@@ -107,6 +107,22 @@ async def test_when_the_encoder_does_not_follow_an_older_vector_serves_and_the_p
     assert item_key("2") in inputs["exclude_keys"][0]
 
 
+async def test_where_too_many_wait_already_nobody_else_waits(path: RequestPath) -> None:
+    path.saw("u", "1")
+    path.saw("new", "1")
+    encoded(path, "u", ago_s=1100)
+    path.refresher._row_s[7] = 1.0
+    page = await path.page("u")
+    assert page.degraded is Degraded.STALE_VECTOR
+    assert page.stages.queue < 1000
+    path.refresher._row_s[7] = 10.0
+    assert (await path.page("new")).degraded is Degraded.MODEL_UNAVAILABLE
+    # Both are encoded as soon as may be.
+    async with asyncio.timeout(5):
+        while not all(path.store.records[user].fresh_answer for user in ("u", "new")):
+            await asyncio.sleep(0.005)
+
+
 @pytest.mark.parametrize("version", [None, 8])
 async def test_without_a_vector_of_the_version_the_page_is_a_fallback(
     path: RequestPath, version: int | None
