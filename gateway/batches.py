@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -13,28 +12,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.record import CachedAnswer, UserRecord
+from features.record import UserRecord
 from features.schema import surface_key
 from features.store import FeatureStore, StoreUnavailable
 from features.traffic import PINNED, STABLE
 from gateway.answers import Answers, answers_to_keep
 from gateway.coalescer import Coalescer, Waiting
-from gateway.errors import ModelUnavailable, VersionGone
+from gateway.errors import VersionGone
 from gateway.figures import Figures
-from gateway.freshness import NOTHING, Cached, cached
 from gateway.metrics import Metrics
 from gateway.model_inputs import Row, knows, model_inputs
 from gateway.page import PageRequest
-from gateway.refresher import Refresher
 from gateway.routing import Router
 from gateway.scorer import Scorer
 from gateway.shadow import Shadow
+from gateway.vectors import Asked, Vector, Vectors
 from gateway.versions import ServingVersion
-
-_ENCODER_SHARE = 0.7
-"""What part of the time left may be spent waiting for the encoder, where there is no vector at all."""
-_STALE_WAIT_S = 0.1
-"""The same where there is one that lags by more than it may."""
 
 
 @dataclass(slots=True)
@@ -45,17 +38,6 @@ class Stages:
     features: float = 0.0
     model: float = 0.0
     page: float = 0.0
-
-
-class Asked(NamedTuple):
-    """A request for one version."""
-
-    request: PageRequest
-    cohort: str
-    submitted: float
-    """On the clock of `time.perf_counter`, seconds."""
-    waited: bool = False
-    """Whether the encoder has been waited for: it is not a second time."""
 
 
 class Scored(NamedTuple):
@@ -82,11 +64,10 @@ class Batches:
     figures: Figures
     answers: Answers
     shadow: Shadow
-    refresher: Refresher
+    vectors: Vectors
     max_batch: int
     join: bool
     _lanes: dict[int, Coalescer[Asked, Scored]] = field(default_factory=dict)
-    _set_aside: set[asyncio.Task[None]] = field(default_factory=set)
 
     def of(self, version: int) -> Coalescer[Asked, Scored]:
         """Where requests for a version are submitted.
@@ -121,8 +102,7 @@ class Batches:
 
     async def close(self) -> None:
         """Finishes what is in flight, caches included."""
-        while self._set_aside:
-            await asyncio.wait(self._set_aside)
+        await self.vectors.close()
         for lane in list(self._lanes.values()):
             await lane.close()
         await self.shadow.close()
@@ -146,27 +126,18 @@ class Batches:
                 if not entry.answer.done():
                     entry.answer.set_result(Scored(version, record, stages))
                 continue
-            request = entry.asked.request
-            # A vector is of now, so none serves a page of another moment.
-            kept = NOTHING if request.time else cached(record, version, now_ns)
-            answer = kept.within(version.max_lag_s)
-            if answer is None and self._is_encoded_apart(entry.asked, version):
-                if not entry.asked.waited and self._waits_for_vector(entry, version, kept):
-                    continue
-                # The encoder does not follow. It is not waited for by all: whoever is read next is first.
-                if kept.answer is None:
-                    self.refresher.note([request.user_id])
-                    entry.expire()
-                    continue
-                answer = kept.answer
-                stale_users.add(request.user_id)
-            known.append((entry, _row(request, record, answer, behind=kept.lag_s > 0), stages))
+            vector = self.vectors.choose(entry, record, version, now_ns, self.of(number).put_first)
+            if vector is None:
+                continue
+            if vector.stale:
+                stale_users.add(entry.asked.request.user_id)
+            known.append((entry, _row(entry.asked.request, record, vector), stages))
         if not known:
             return
 
         entries, rows, all_stages = zip(*known, strict=True)
-        if behind := {entry.asked.request.user_id for entry, row, _ in known if row.answer and row.behind}:
-            self.refresher.note(behind)
+        if behind := {entry.asked.request.user_id for entry, row, _ in known if row.behind}:
+            self.vectors.refresh(behind)
         stale = any(row.answer is None for row in rows)
         own = [entry for entry in entries if entry.asked.cohort != PINNED]
         began = time.perf_counter()
@@ -212,35 +183,6 @@ class Batches:
             live = [index for index, entry in enumerate(entries) if entry.asked.cohort == STABLE]
             self.shadow.offer(live, rows, scores, crowded=self.of(number).backlog >= self.max_batch)
 
-    def _is_encoded_apart(self, asked: Asked, version: ServingVersion) -> bool:
-        """Whether a user without a usable vector is encoded by the encoder, and not with the batch."""
-        apart = version.max_lag_s > 0 and not asked.request.time and asked.cohort != PINNED
-        return apart and self.refresher.encodes(version)
-
-    def _waits_for_vector(self, entry: Waiting[Asked, Scored], version: ServingVersion, kept: Cached) -> bool:
-        """Whether a request waits for the encoder, outside of its batch: there it waits for a few others, and
-        here all would wait for it. It does not where that would take too long."""
-        left_s = entry.deadline - asyncio.get_running_loop().time()
-        patience_s = left_s * _ENCODER_SHARE
-        if kept.answer is not None:
-            patience_s = min(patience_s, _STALE_WAIT_S)
-        if self.refresher.wait_s(version) > patience_s:
-            return False
-        self.metrics.waits_for_encoder()
-        task = asyncio.get_running_loop().create_task(self._wait_and_submit(entry, version, patience_s))
-        self._set_aside.add(task)
-        task.add_done_callback(self._set_aside.discard)
-        return True
-
-    async def _wait_and_submit(
-        self, entry: Waiting[Asked, Scored], version: ServingVersion, patience_s: float
-    ) -> None:
-        # If it comes too late, or fails, the page is made of what there is.
-        with suppress(ModelUnavailable):
-            await self.refresher.encoded(entry.asked.request.user_id, version, patience_s)
-        entry.asked = entry.asked._replace(waited=True)
-        self.of(version.version).put_first(entry)
-
 
 def _in_time(entries: Sequence[Waiting[Asked, Scored]]) -> bool:
     """Whether an answer that has just come is in time for any of these requests.
@@ -253,17 +195,17 @@ def _in_time(entries: Sequence[Waiting[Asked, Scored]]) -> bool:
     )
 
 
-def _row(request: PageRequest, record: UserRecord, answer: CachedAnswer | None, *, behind: bool) -> Row:
+def _row(request: PageRequest, record: UserRecord, vector: Vector) -> Row:
     return Row(
         record,
-        answer,
+        vector.answer,
         request.categories,
         request.excluded,
         request.include_seen,
         surface_key(request.surface),
         request.diversity,
         request.time,
-        behind,
+        vector.behind,
     )
 
 

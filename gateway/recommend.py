@@ -11,12 +11,13 @@ from typing import NamedTuple
 from features.record import EMPTY_RECORD, UserRecord
 from features.store import StoreUnavailable
 from features.traffic import PINNED
-from gateway.batches import Asked, Batches, Scored, Stages
+from gateway.batches import Batches, Scored, Stages
 from gateway.errors import ModelUnavailable
 from gateway.exposures import Exposures
 from gateway.figures import Figures
 from gateway.page import PageItem, PageRequest, fallback_page, model_page
 from gateway.routing import Choice, Router
+from gateway.vectors import Asked
 from gateway.versions import ServingVersion
 
 _FALLBACK_SHARE = 0.2

@@ -29,6 +29,7 @@ from gateway.routing import Router
 from gateway.scorer import Scorer, triton_channel
 from gateway.servicer import SERVICE, Recommender
 from gateway.shadow import Shadow
+from gateway.vectors import Vectors
 
 MODEL_SERVICE = "riptide.model"
 """Health service that is SERVING while a model version is; without one the gateway serves fallback pages."""
@@ -68,7 +69,7 @@ async def serve(settings: Settings) -> int:
         figures,
         Answers(store),
         Shadow(router, scorer, figures, timeout_s=model_timeout_s),
-        refresher,
+        Vectors(refresher, metrics),
         max_batch=settings.max_batch,
         join=settings.coalesce,
     )

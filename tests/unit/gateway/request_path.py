@@ -18,6 +18,7 @@ from gateway.refresher import Refresher
 from gateway.routing import Router
 from gateway.scorer import Scorer
 from gateway.shadow import Shadow
+from gateway.vectors import Vectors
 from tests.unit.gateway.fakes import FakeRouter, FakeScorer, FakeStore, serving_version
 
 
@@ -46,7 +47,7 @@ class RequestPath:
             self.figures,
             Answers(store),
             self.shadow,
-            self.refresher,
+            Vectors(self.refresher, self.metrics),
             max_batch=64,
             join=True,
         )
