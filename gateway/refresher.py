@@ -54,15 +54,20 @@ class _Due:
 
     since: float
     """When the first event came that is to be covered, on the clock of `time.monotonic`."""
-    readers: list[asyncio.Future[None]] = field(default_factory=list)
+    readers: list[asyncio.Future[CachedAnswer]] = field(default_factory=list)
     """Reads that wait for it."""
     version: int | None = None
     """That a read wants it of; None: that of the user's cohort."""
 
-    def settle(self, error: Exception | None = None) -> None:
+    def settle(self, outcome: CachedAnswer | Exception) -> None:
+        """Tells the reads what came of it."""
         for reader in self.readers:
-            if not reader.done():
-                reader.set_result(None) if error is None else reader.set_exception(error)
+            if reader.done():
+                continue
+            if isinstance(outcome, Exception):
+                reader.set_exception(outcome)
+            else:
+                reader.set_result(outcome)
 
 
 class Refresher:
@@ -101,8 +106,11 @@ class Refresher:
             elif user_id not in self._awaited:
                 self._push(user_id, now)
 
-    async def encoded(self, user_id: str, version: ServingVersion, timeout_s: float) -> None:
-        """Returns when the user has been encoded, with all that was stored of them when this was called.
+    async def encoded(self, user_id: str, version: ServingVersion, timeout_s: float) -> CachedAnswer:
+        """A vector of the user for the version. It covers all that was stored of them when this was called.
+
+        It is stored too, but a read need not find it there: the vector of a newer version, for another
+        gateway, may have taken its place.
 
         Raises:
             VersionGone: the version has no encoder.
@@ -114,13 +122,13 @@ class Refresher:
         if due is None:
             due = self._due.pop(user_id) if user_id in self._due else _Due(time.monotonic())
             self._awaited[user_id] = due
-        reader: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        reader: asyncio.Future[CachedAnswer] = asyncio.get_running_loop().create_future()
         due.readers.append(reader)
         due.version = version.version
         self._work.set()
         try:
             async with asyncio.timeout(timeout_s):
-                await reader
+                return await reader
         except TimeoutError as error:
             raise ModelUnavailable("not encoded within the time left") from error
 
@@ -213,8 +221,8 @@ class Refresher:
             version = self._version_of(user_id, batch[user_id])
             if version is None or not knows(version, record):
                 batch[user_id].settle(ModelUnavailable("nothing to encode, or nothing to do it with"))
-            elif cached(record, version, int(read_at * 1e9)).within(0.0) is not None:
-                batch[user_id].settle()
+            elif (current := cached(record, version, int(read_at * 1e9)).within(0.0)) is not None:
+                batch[user_id].settle(current)
             else:
                 of_users = by_version.setdefault(version.version, (version, {}))[1]
                 if len(of_users) < self._room(version.version):
@@ -236,7 +244,7 @@ class Refresher:
                 await self._store.put_answers(answers)
             now = time.monotonic()
             for user_id in of_users:
-                batch[user_id].settle()
+                batch[user_id].settle(answers[user_id])
                 self._rest(user_id)
             self._metrics.refreshed([now - batch[user_id].since for user_id in of_users])
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
-from features.record import CachedAnswer, UserRecord
+from features.record import CachedAnswer, UserRecord, with_answer
 from features.traffic import PINNED
 from gateway.coalescer import Waiting
 from gateway.errors import ModelUnavailable
@@ -33,6 +33,8 @@ class Asked(NamedTuple):
     """On the clock of `time.perf_counter`, seconds."""
     waited: bool = False
     """Whether the encoder has been waited for: it is not a second time."""
+    vector: CachedAnswer | None = None
+    """What the encoder answered then."""
 
 
 Entry: TypeAlias = Waiting[Asked, Any]
@@ -67,12 +69,14 @@ class Vectors:
     ) -> Vector | None:
         """The vector for a request; None if it is not of this batch any more.
 
-        Then it waits for the encoder, and is given to `submit` after that, or it has its answer: that there is
+        Then it waits for the encoder and is given to `submit` after that, or it has its answer: that there is
         no vector in time.
         """
         asked = entry.asked
         # A vector is of now, so none serves a page of another moment.
         kept = NOTHING if asked.request.time else cached(record, version, now_ns)
+        if asked.vector is not None and kept.within(version.max_lag_s) is None:
+            kept = cached(with_answer(replace(record, answer=None), asked.vector), version, now_ns)
         answer = kept.within(version.max_lag_s)
         if answer is not None:
             return Vector(answer, behind=kept.lag_s > 0, stale=False)
@@ -121,8 +125,9 @@ class Vectors:
     async def _wait(
         self, entry: Entry, version: ServingVersion, patience_s: float, submit: Callable[[Entry], None]
     ) -> None:
+        vector = None
         # If it comes too late, or fails, the page is made of what there is.
         with suppress(ModelUnavailable):
-            await self.refresher.encoded(entry.asked.request.user_id, version, patience_s)
-        entry.asked = entry.asked._replace(waited=True)
+            vector = await self.refresher.encoded(entry.asked.request.user_id, version, patience_s)
+        entry.asked = entry.asked._replace(waited=True, vector=vector)
         submit(entry)

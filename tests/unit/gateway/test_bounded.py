@@ -13,6 +13,7 @@ import pytest
 from features.catalog import Catalog
 from features.record import CachedAnswer, Event
 from features.schema import EventType, item_key
+from gateway import refresher
 from gateway.errors import VersionGone
 from gateway.recommend import Degraded
 from tests.unit.gateway.fakes import encoding
@@ -80,6 +81,27 @@ async def test_one_that_lags_by_more_is_waited_for(path: RequestPath) -> None:
     assert inputs["user_vector"].tolist() == [encoding(7, [item_key("1")]).tolist()]
 
 
+async def test_a_vector_that_was_waited_for_serves_though_a_newer_versions_took_its_place(
+    path: RequestPath,
+) -> None:
+    record = path.saw("u", "1")
+    path.scorer.encoder_gate.clear()
+    reading = asyncio.create_task(path.page("u"))
+    while not path.scorer.encoded:
+        await asyncio.sleep(0)
+    newer = CachedAnswer(
+        8, record.revision, 2**40, np.ones(2, np.float32), np.empty(0, np.int64), page_is_current=False
+    )
+    await path.store.put_answers({"u": newer})
+    path.scorer.encoder_gate.set()
+    page = await reading
+    assert (page.version, page.degraded) == (7, Degraded.NO)
+    assert path.scorer.calls[0]["user_vector"].tolist() == [encoding(7, [item_key("1")]).tolist()]
+    kept = path.store.records["u"].answer
+    assert kept is not None
+    assert kept.version == 8
+
+
 async def test_who_waits_for_the_encoder_holds_up_nobody(path: RequestPath) -> None:
     path.saw("slow", "1")
     path.saw("quick", "2")
@@ -136,9 +158,12 @@ async def test_without_a_vector_of_the_version_the_page_is_a_fallback(
     assert path.scorer.calls == []
 
 
-async def test_without_an_encoder_the_row_is_encoded_with_the_request(path: RequestPath) -> None:
+async def test_without_an_encoder_the_row_is_encoded_with_the_request(
+    path: RequestPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path.saw("u", "1")
     path.scorer.encoder_error = VersionGone("unknown model")
+    monkeypatch.setattr(refresher, "_GONE_S", 1000.0)
     for _ in range(2):
         path.saw("u", "1")
         page = await path.page("u")

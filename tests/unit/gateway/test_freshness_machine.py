@@ -200,4 +200,4 @@ def _order(answer: CachedAnswer) -> tuple[int, int, int]:
 
 
 TestFreshness = Freshness.TestCase
-TestFreshness.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestFreshness.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

@@ -164,7 +164,7 @@ async def test_without_an_encoder_reads_are_told_so_at_once_until_it_may_be_back
     with pytest.raises(VersionGone):
         await path.refresher.encoded("u", version, 5)
     assert len(path.scorer.encoded) == 1
-    monkeypatch.setattr(module, "_GONE_S", 0.0)
+    monkeypatch.setattr(module, "_GONE_S", -1.0)
     path.scorer.encoder_error = None
     await path.refresher.encoded("u", version, 5)
     assert vector_of(path, "u") is not None
