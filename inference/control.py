@@ -72,6 +72,21 @@ class ModelControl:
             )
             raise LoadFailed(f"Triton cannot load {self._model}: {reason}") from exc
 
+    async def unload(self, *, timeout_s: float = LOAD_TIMEOUT_S) -> None:
+        """Let go of all versions. Triton may still answer what it has when this returns.
+
+        Raises:
+            LoadFailed: Triton refuses; with its reason.
+            NoAnswer, NotAllowed: see `load`.
+        """
+        request = service_pb2.RepositoryModelUnloadRequest(model_name=self._model)
+        try:
+            await self.stub.RepositoryModelUnload(request, timeout=timeout_s, metadata=self._metadata)
+        except grpc.aio.AioRpcError as exc:
+            self._raise_unanswered(exc)
+            reason = _sentence(exc.details() or exc.code().name)
+            raise LoadFailed(f"Triton cannot unload {self._model}: {reason}") from exc
+
     async def states(self) -> dict[int, tuple[str, str]]:
         """Version → its state, and why it is not ready: of all that Triton has, had, or failed to load.
 
@@ -120,8 +135,10 @@ def _sentence(reason: str) -> str:
     return " ".join(reason.split()).rstrip(";")
 
 
-def open_control(settings: Settings, channel: grpc.aio.Channel) -> ModelControl:
-    """The control of the model that `settings` name.
+def open_control(
+    settings: Settings, channel: grpc.aio.Channel, model_name: str | None = None
+) -> ModelControl:
+    """The control of `model_name`, or of the model that `settings` name.
 
     Its token is the setting `triton_admin_token`, else that of the Triton which the launcher with these
     settings starts.
@@ -130,4 +147,4 @@ def open_control(settings: Settings, channel: grpc.aio.Channel) -> ModelControl:
         UnfitEnvironment: the launcher's token file is empty.
     """
     token = settings.triton_admin_token or admin_token(settings)
-    return ModelControl(channel, settings.model_repository / settings.model_name, token)
+    return ModelControl(channel, settings.model_repository / (model_name or settings.model_name), token)

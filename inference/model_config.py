@@ -8,12 +8,27 @@ from dataclasses import dataclass
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
-from inference.signature import ADDED_INPUTS, INPUTS, OUTPUT_SETS, RECOMMEND, SINGLE, Signature
+from inference.signature import (
+    ADDED_INPUTS,
+    ENCODE,
+    ENCODE_INPUTS,
+    ENCODE_OUTPUT,
+    INPUTS,
+    OUTPUT_SETS,
+    OUTPUTS,
+    RECOMMEND,
+    SINGLE,
+    Signature,
+)
 
 CONFIG = "config.pbtxt"
 """The file's name in the model's folder."""
 
 MAX_BATCH = 64
+
+ENCODER_NICE = 5
+"""How much lower the encoder's priority is than the recommender's: users wait for that one only. Where both
+want a core, it gets a quarter of it."""
 
 TRITON_TYPES = {
     "int64": model_config_pb2.TYPE_INT64,
@@ -58,12 +73,7 @@ def build_config(
     )
     config.version_policy.specific.versions.extend(versions)
     for name in sorted(ADDED_INPUTS.union(tensor.name for tensor in signature.inputs)):
-        config.input.add(
-            name=name,
-            data_type=TRITON_TYPES[INPUTS[name]],
-            dims=[1] if name in SINGLE else [-1],
-            optional=name in ADDED_INPUTS,
-        )
+        _add_input(config, name)
     for tensor in signature.outputs:
         config.output.add(name=tensor.name, data_type=TRITON_TYPES[tensor.dtype], dims=[-1])
     kind = (
@@ -87,6 +97,48 @@ def build_config(
     for key, value in parameters.items():
         config.parameters[key].string_value = value
     return config
+
+
+def encoder_config(
+    name: str, recommender: model_config_pb2.ModelConfig, versions: Sequence[int]
+) -> model_config_pb2.ModelConfig:
+    """The configuration that serves `versions` of the encoder `name`, on what the recommender runs on.
+
+    It is the same for all versions, as that of the recommender is.
+    """
+    config = model_config_pb2.ModelConfig(
+        name=name,
+        platform=recommender.platform,
+        backend=recommender.backend,
+        max_batch_size=recommender.max_batch_size,
+    )
+    config.version_policy.specific.versions.extend(versions)
+    for tensor in ENCODE_INPUTS:
+        _add_input(config, tensor)
+    config.output.add(name=ENCODE_OUTPUT, data_type=TRITON_TYPES[OUTPUTS[ENCODE_OUTPUT]], dims=[-1])
+    for group in recommender.instance_group[:1]:
+        config.instance_group.add(count=1, kind=group.kind)
+    config.dynamic_batching.SetInParent()
+    for key in ("TF_NUM_INTRA_THREADS", "TF_NUM_INTER_THREADS"):
+        if key in recommender.parameters:
+            config.parameters[key].CopyFrom(recommender.parameters[key])
+    for key, value in {
+        "TF_SIGNATURE_DEF": ENCODE,
+        "WARM_OUTPUT_SETS": ENCODE_OUTPUT,
+        # Our own, too, as `WARM_OUTPUT_SETS` is.
+        "CPU_NICE": str(ENCODER_NICE),
+    }.items():
+        config.parameters[key].string_value = value
+    return config
+
+
+def _add_input(config: model_config_pb2.ModelConfig, name: str) -> None:
+    config.input.add(
+        name=name,
+        data_type=TRITON_TYPES[INPUTS[name]],
+        dims=[1] if name in SINGLE else [-1],
+        optional=name in ADDED_INPUTS,
+    )
 
 
 def versions_of(config: model_config_pb2.ModelConfig) -> list[int]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from inference.errors import ProofFailed
 from inference.golden import Arrays, Golden, difference, read_golden
-from inference.signature import OUTPUT_SETS
+from inference.signature import ENCODE_OUTPUT, OUTPUT_SETS
 
 CALL_TIMEOUT_S = 30.0
 
@@ -57,6 +58,22 @@ async def prove_version(stub: Any, model: str, repository: Path, version: int) -
         UnfitModel: the version's golden requests cannot be read.
     """
     stored = read_golden(repository / model / str(version) / "golden.npz")
+    return await _prove(stub, model, version, stored, OUTPUT_SETS)
+
+
+async def prove_encoder(stub: Any, encoder: str, version: int, golden: Golden) -> Proof:
+    """Send one version of an encoder the recommender's golden requests, those that had to be encoded; its
+    vectors are to be theirs.
+
+    Raises:
+        ProofFailed: see `prove_version`.
+    """
+    return await _prove(stub, encoder, version, _encoded(golden), ((ENCODE_OUTPUT,),))
+
+
+async def _prove(
+    stub: Any, model: str, version: int, stored: Golden, output_sets: Sequence[Sequence[str]]
+) -> Proof:
     try:
         metadata = await stub.ModelMetadata(
             service_pb2.ModelMetadataRequest(name=model, version=str(version)), timeout=CALL_TIMEOUT_S
@@ -67,7 +84,7 @@ async def prove_version(stub: Any, model: str, repository: Path, version: int) -
         ) from exc
     wanted = stored.inputs.keys() & {tensor.name for tensor in metadata.inputs}
     golden = Golden({name: stored.inputs[name] for name in wanted}, stored.outputs)
-    for outputs in OUTPUT_SETS:
+    for outputs in output_sets:
         for batch in (golden, _first(golden)):
             try:
                 answers = await infer(stub, model, version, batch.inputs, outputs)
@@ -116,7 +133,17 @@ def infer_request(
 
 
 def _first(golden: Golden) -> Golden:
+    return _rows(golden, slice(1))
+
+
+def _encoded(golden: Golden) -> Golden:
+    """Without the rows that came with a vector: theirs may be from anywhere."""
+    fresh = golden.inputs.get("user_vector_fresh")
+    return golden if fresh is None or fresh.all() else _rows(golden, fresh[:, 0] == 0)
+
+
+def _rows(golden: Golden, rows: slice | NDArray[np.bool_]) -> Golden:
     return Golden(
-        {name: array[:1] for name, array in golden.inputs.items()},
-        {name: array[:1] for name, array in golden.outputs.items()},
+        {name: array[rows] for name, array in golden.inputs.items()},
+        {name: array[rows] for name, array in golden.outputs.items()},
     )

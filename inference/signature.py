@@ -11,6 +11,9 @@ from inference.errors import UnfitModel
 RECOMMEND = "recommend"
 """The signature that is served as the recommender."""
 
+ENCODE = "encode"
+"""The signature that is served as its encoder: histories to user vectors."""
+
 INPUTS: Mapping[str, str] = {
     "history_keys": "int64",
     "history_times": "int64",
@@ -29,6 +32,12 @@ refused."""
 
 ADDED_INPUTS = frozenset({"history_types", "user_features", "surface", "diversity"})
 """Inputs that versions of earlier releases lack; both kinds are served side by side."""
+
+ENCODE_INPUTS = ("history_keys", "history_times", "history_types", "request_time", "user_features")
+"""What `encode` may take; a version takes those of them that its `recommend` takes."""
+
+ENCODE_OUTPUT = "user_vector"
+"""What `encode` answers."""
 
 OUTPUTS: Mapping[str, str] = {
     "item_keys": "int64",

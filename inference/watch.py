@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import numpy as np
@@ -34,11 +36,15 @@ _DEAD = "is not healthy"
 
 
 @dataclass(slots=True)
-class _Watched:
+class Watched:
     """A version, what it is asked, and what came of that."""
 
     version: int
     inputs: Arrays
+    outputs: Sequence[str] = OUTPUT_SETS[0]
+    """Those that the version was warmed up with: the first run of others holds up all calls."""
+    patience: int = LATE_CALLS
+    """So many late calls in a row are taken for its death."""
     late: int = 0
     """Calls without an answer in time since the last that had one."""
     silent_since: float = 0.0
@@ -48,32 +54,35 @@ class _Watched:
 async def watch_stable(settings: Settings) -> None:
     """Ask the version that is listed first for something small, again and again; never returns.
 
-    It asks for outputs that the version was warmed up with: the first run of others holds up all calls.
-
     Raises:
-        VersionDied: its process is gone, or it hangs: `LATE_CALLS` were not answered in time, and none was
-            in between.
+        VersionDied: see `ask`.
     """
     folder = settings.model_repository / settings.model_name
     async with open_channel(settings.triton_target) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        stable: _Watched | None = None
+        stable: Watched | None = None
         while True:
             await asyncio.sleep(EVERY_S)
             try:
                 for version in listed_versions(folder)[:1]:
                     if stable is None or stable.version != version:
                         golden = read_golden(folder / str(version) / "golden.npz")
-                        stable = _Watched(version, _small(golden.inputs))
-                    await _ask(stub, settings.model_name, stable)
+                        stable = Watched(version, _small(golden.inputs))
+                    await ask(stub, settings.model_name, stable)
             except UnfitModel as error:
                 log.error("whether the stable version answers cannot be seen: %s", error)
 
 
-async def _ask(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str, watched: _Watched) -> None:
+async def ask(stub: Any, model: str, watched: Watched) -> None:
+    """One call.
+
+    Raises:
+        VersionDied: its process is gone, or it hangs: `patience` calls were not answered in time, and none
+            was in between.
+    """
     began = time.monotonic()
     try:
-        await infer(stub, model, watched.version, watched.inputs, OUTPUT_SETS[0], timeout_s=CALL_TIMEOUT_S)
+        await infer(stub, model, watched.version, watched.inputs, watched.outputs, timeout_s=CALL_TIMEOUT_S)
     except grpc.aio.AioRpcError as error:
         if _DEAD in (error.details() or ""):
             raise VersionDied(f"the process of {model} version {watched.version} has died") from error
@@ -84,7 +93,7 @@ async def _ask(stub: service_pb2_grpc.GRPCInferenceServiceStub, model: str, watc
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             watched.silent_since = watched.silent_since if watched.late else began
             watched.late += 1
-            if watched.late >= LATE_CALLS:
+            if watched.late >= watched.patience:
                 silent_s = time.monotonic() - watched.silent_since
                 raise VersionDied(
                     f"{model} version {watched.version} has not answered for {silent_s:.0f} s"

@@ -13,7 +13,8 @@ from rollout.manifest import hash_files
 from rollout.repository import PublishedVersion
 
 _UNSTABLE = {"manifest.json"}
-_FIRST_VERSION_BYTES = 700 << 20
+_PROCESSES = 2
+_FIRST_PROCESS_BYTES = 700 << 20
 """What TensorFlow and a small model take, where no running version shows it."""
 _MODEL_FACTOR = 2
 """Variables are read from the file into tensors: for a moment both are in memory."""
@@ -49,8 +50,8 @@ def check_files(candidate: PublishedVersion) -> None:
 def check_memory(candidate: PublishedVersion, settings: Settings) -> None:
     """Whether the machine has room for a second version. A Triton elsewhere is not asked.
 
-    A version is a process with TensorFlow in it: the candidate will take what the largest of those takes that
-    run, and its own files on top.
+    A version is two processes with TensorFlow in them, its recommender and its encoder: each will take what
+    the largest of those takes that run, and the version's own files on top.
 
     Raises:
         PreflightFailed: it has not; with the figures.
@@ -60,7 +61,8 @@ def check_memory(candidate: PublishedVersion, settings: Settings) -> None:
     savedmodel = sum(
         path.stat().st_size for path in (candidate.folder / "model.savedmodel").rglob("*") if path.is_file()
     )
-    needed = max(_stubs_rss(settings), default=_FIRST_VERSION_BYTES) + _MODEL_FACTOR * savedmodel
+    process = max(_stubs_rss(settings), default=_FIRST_PROCESS_BYTES) + _MODEL_FACTOR * savedmodel
+    needed = _PROCESSES * process
     free = free_bytes()
     if needed > free:
         raise PreflightFailed(

@@ -1,4 +1,6 @@
-"""The driver's process: the driver, and the operators' service on the operator port, until SIGTERM."""
+"""The driver's process: the driver, the operators' service on the operator port, and what keeps the encoders
+in step with the recommender, until SIGTERM.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from features.settings import Settings
 from features.state_folder import make_state_folder
 from features.store import open_store
 from inference.control import open_control
+from inference.encoders import Encoders
 from inference.proof import open_channel
 from rollout.driver import Driver, only_driver
 from rollout.errors import RolloutError
@@ -53,10 +56,11 @@ async def drive(settings: Settings) -> None:
         stack.push_async_callback(server.stop, _STOP_S)
         log.info("the driver of %s runs; operators: port %d", settings.model_name, settings.operator_port)
         driving = asyncio.create_task(driver.run())
+        following = asyncio.create_task(Encoders(settings, channel).follow())
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({driving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (driving, stopped):
+        for task in (driving, following, stopped):
             task.cancel()
         if driving.done():
             driving.result()  # it never ends by itself but by a defect, which is to be seen
-        await asyncio.gather(driving, stopped, return_exceptions=True)
+        await asyncio.gather(driving, following, stopped, return_exceptions=True)

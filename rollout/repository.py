@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from features.encoder_name import encoder_name
 from inference.repository import versions_present
 from rollout.errors import NoSuchVersion
 from rollout.manifest import Manifest, read_manifest
@@ -59,6 +60,8 @@ def find(model_folder: Path, version: int) -> PublishedVersion:
 def prune(model_folder: Path, keep: int, in_use: Collection[int]) -> list[int]:
     """Deletes all versions but the `keep` newest and those `in_use`; the numbers that were deleted.
 
+    Encoders go with their version, and with one that somebody else deleted.
+
     Args:
         model_folder: the model's folder in the repository.
         keep: at least 1.
@@ -70,11 +73,20 @@ def prune(model_folder: Path, keep: int, in_use: Collection[int]) -> list[int]:
     present = versions_present(model_folder)
     removed = [version for version in present[:-keep] if version not in in_use]
     for version in removed:
-        # Out of sight in one step: nobody may find half a version.
-        hidden = bench / f"{_REMOVED_PREFIX}{version}"
-        (model_folder / str(version)).rename(hidden)
-        shutil.rmtree(hidden)
+        _remove(model_folder, version)
+    encoder_folder = model_folder.with_name(encoder_name(model_folder.name))
+    for version in versions_present(encoder_folder):
+        if version not in in_use and version not in versions_present(model_folder):
+            _remove(encoder_folder, version)
     return removed
+
+
+def _remove(model_folder: Path, version: int) -> None:
+    # Out of sight in one step: nobody may find half a version.
+    hidden = workbench(model_folder) / f"{_REMOVED_PREFIX}{version}"
+    shutil.rmtree(hidden, ignore_errors=True)
+    (model_folder / str(version)).rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def _read(folder: Path, version: int) -> PublishedVersion:

@@ -1,4 +1,6 @@
-"""Work that must hardly disturb versions that serve on the same cores: on a thread of the lowest priority."""
+"""Work that must hardly disturb versions that serve on the same cores: on a thread of the lowest priority, or
+in a whole process of a lower one.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,18 @@ LOWEST = 19
 """The kernel's lowest priority, its "nice" value."""
 
 T = TypeVar("T")
+
+
+def lower_priority(by: int) -> None:
+    """This process' threads, and those that they start from now on, have a "nice" value higher by `by`.
+
+    For good: without privileges a thread never gets its priority back.
+    """
+    for thread in Path("/proc/self/task").iterdir():
+        number = int(thread.name)
+        with contextlib.suppress(ProcessLookupError):  # it has ended since
+            usual = os.getpriority(os.PRIO_PROCESS, number)
+            os.setpriority(os.PRIO_PROCESS, number, min(LOWEST, usual + by))
 
 
 def in_background(work: Callable[[], T]) -> T:
@@ -44,11 +58,14 @@ def in_background(work: Callable[[], T]) -> T:
 
 
 def _others_serve() -> bool:
-    """Whether the Triton that started this process has others like it."""
-    triton = os.getppid()
+    """Whether the Triton that started this process has others like it, of its priority or a higher one: users
+    do not wait for those of a lower one.
+    """
+    triton, own = os.getppid(), os.getpriority(os.PRIO_PROCESS, 0)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended since
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            if parent == triton and int(stat.parent.name) != os.getpid():
+            fields = stat.read_text().rpartition(")")[2].split()
+            parent, nice = int(fields[1]), int(fields[16])
+            if parent == triton and nice <= own and int(stat.parent.name) != os.getpid():
                 return True
     return False

@@ -23,12 +23,12 @@ _GROUPS = (
 
 
 @contextlib.contextmanager
-def memory_guard(*, limit: bool) -> Iterator[None]:
+def memory_guard(*, limit: bool, expendable: bool = False) -> Iterator[None]:
     """While it lasts, this process is the first that the kernel kills for memory. With `limit` it may take no
     more than `SHARE` of what is free; to ask for more is an error of who asks.
 
     Both end with it. The limit was drawn from what happened to be free at one moment, and a version serves
-    for weeks.
+    for weeks. Only one that is `expendable`, since users can do without it, stays the first to be killed.
     """
     before = resource.getrlimit(resource.RLIMIT_DATA)
     oom = _OOM.read_text()
@@ -42,8 +42,9 @@ def memory_guard(*, limit: bool) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
-        with contextlib.suppress(OSError):
-            _OOM.write_text(oom)
+        if not expendable:
+            with contextlib.suppress(OSError):
+                _OOM.write_text(oom)
 
 
 def free_bytes() -> int:

@@ -4,7 +4,8 @@ would.
 Parameters of the model's configuration, named as the native backend names them: `TF_SIGNATURE_DEF`
 (default `serving_default`), `TF_NUM_INTRA_THREADS`, `TF_NUM_INTER_THREADS` (default 0: TensorFlow chooses).
 Of its own: `WARM_OUTPUT_SETS`, sets of outputs ("a,b;a,b,c") that are run in several batch sizes before it is
-ready.
+ready; `CPU_NICE` (default 0), by how much its process' priority is lower than Triton's own: one
+that users do not wait for, and that is killed first for memory.
 
 A version starts beside others that serve. What takes long (TensorFlow's import, the load, the first runs)
 therefore has the lowest priority, and what wants too much memory fails alone.
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from background import in_background  # type: ignore[import-not-found]  # beside it when it runs
+from background import in_background, lower_priority  # type: ignore[import-not-found]  # beside it when it runs
 from memory_guard import memory_guard  # type: ignore[import-not-found]  # likewise
 from numpy.typing import NDArray
 from warmup import batches  # type: ignore[import-not-found]  # likewise
@@ -39,9 +40,13 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         folder = Path(args["model_repository"], args["model_version"])
         on_gpu = args["model_instance_kind"] == "GPU"
+        # Before anything else: threads inherit it from those that start them, TensorFlow's too.
+        nice = int(parameters.get("CPU_NICE", 0))
+        if nice:
+            lower_priority(nice)
         inter_op_threads = int(parameters.get("TF_NUM_INTER_THREADS", 0))
         # A GPU's driver reserves far more address space than there is memory, which the limit would refuse.
-        with memory_guard(limit=not on_gpu):
+        with memory_guard(limit=not on_gpu, expendable=nice > 0):
             savedmodel = in_background(lambda: importlib.import_module("savedmodel"))
             # Here, not in the background: the threads that it starts are those that serve.
             session = savedmodel.open_session(

@@ -117,6 +117,19 @@ class Deployment:
         return psutil.Process(int(pid_file(self.settings).read_text()))
 
     @property
+    def served(self) -> dict[tuple[str, int], psutil.Process]:
+        """Model and version → the process that serves it."""
+        found = {}
+        for process in self.triton.children():
+            with contextlib.suppress(
+                psutil.NoSuchProcess
+            ):  # ended, or not yet reaped: without a command line
+                if "python_backend_stub" in process.name() and len(process.cmdline()) > 1:
+                    place = Path(process.cmdline()[1]).parent
+                    found[place.parent.name, int(place.name)] = process
+        return found
+
+    @property
     def workers(self) -> list[psutil.Process]:
         """The gateway's workers that run now."""
         assert self.gateway is not None

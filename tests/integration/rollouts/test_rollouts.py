@@ -27,9 +27,9 @@ START = (
 ).split()
 
 
-def stubs(deployment: Deployment) -> int:
-    """Processes that hold a version."""
-    return sum("python_backend_stub" in process.name() for process in deployment.triton.children())
+def both(version: int) -> set[tuple[str, int]]:
+    """The version's recommender and its encoder."""
+    return {("recommender", version), ("user_encoder", version)}
 
 
 async def every_gateway_can_call(deployment: Deployment, version: int) -> None:
@@ -48,6 +48,7 @@ async def test_rollouts_in_a_row_fail_no_call_and_leave_nothing(deployment: Depl
     """
     async with deployment.running(driver=True), deployment.load() as load:
         await load.until(calls=50)
+        await deployment.reaches(lambda _: deployment.served.keys() == both(1))
         before = len(deployment.processes)
         for kind in ("second", "wide", "ranked", "narrow", "third"):
             version = await asyncio.to_thread(deployment.versions.publish, kind)
@@ -61,7 +62,7 @@ async def test_rollouts_in_a_row_fail_no_call_and_leave_nothing(deployment: Depl
                 lambda _, version=version: read_versions(deployment.versions.folder) == [version]
             )
         await load.until(calls=50)
-        await deployment.reaches(lambda _: stubs(deployment) == 1)
+        await deployment.reaches(lambda _: deployment.served.keys() == both(6))
         assert len(deployment.processes) == before
     assert load.failed == []
     assert load.degraded == []

@@ -14,6 +14,7 @@ from inference.control import ModelControl, open_control
 from inference.errors import LoadFailed, NoAnswer, NotAllowed, NothingPublished
 from inference.proof import open_channel
 from tests.ports import free_ports
+from tests.unit.inference.fake_encoders import FakeEncoders
 from tests.unit.inference.fake_triton import TOKEN, FakeTriton, serving
 
 TRACEBACK = (
@@ -57,6 +58,20 @@ async def test_a_load_that_fails_is_told_in_one_sentence(model_folder: Path) -> 
         str(caught.value) == f"Triton cannot load recommender: version 2 is at UNAVAILABLE state: {sentence}"
     )
     assert states == {2: ("UNAVAILABLE", sentence)}
+
+
+async def test_a_model_is_unloaded_and_a_refusal_is_told(model_folder: Path) -> None:
+    triton = FakeEncoders()
+    triton.encoders = {1}
+    async with control_of(triton, model_folder.with_name("user_encoder")) as control:
+        await control.unload()
+        assert triton.encoders == set()
+        triton.away = True
+        with pytest.raises(NoAnswer):
+            await control.unload()
+    async with control_of(FakeTriton(), model_folder) as control:
+        with pytest.raises(LoadFailed, match="Triton cannot unload recommender: "):
+            await control.unload()
 
 
 async def test_states_are_of_this_models_versions(model_folder: Path) -> None:

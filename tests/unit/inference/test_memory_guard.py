@@ -30,7 +30,7 @@ def gets(size):
 size = int(0.9 * free_bytes())
 report = {"oom": [oom()], "limit": [resource.getrlimit(resource.RLIMIT_DATA)]}
 try:
-    with memory_guard(limit=sys.argv[2] == "limit"):
+    with memory_guard(limit=sys.argv[2] == "limit", expendable=sys.argv[2] == "expendable"):
         report |= {"much": gets(size), "little": gets(1 << 26)}
         report["oom"].append(oom())
         raise ValueError
@@ -65,6 +65,11 @@ def test_the_loading_process_is_the_first_to_go_and_no_longer_when_it_has_failed
     assert during == min(1000, before + FIRST_TO_GO)
     assert after == before
     assert report["limit"][0] == report["limit"][1]
+
+
+def test_one_that_users_can_do_without_stays_the_first_to_go() -> None:
+    before, during, after = run("expendable")["oom"]
+    assert during == after == min(1000, before + FIRST_TO_GO)
 
 
 def group(folder: Path, limit: str) -> Path:

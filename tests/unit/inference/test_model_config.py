@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from inference.errors import UnfitModel
-from inference.model_config import PROFILES, build_config, from_text, to_text, versions_of, with_versions
+from inference.model_config import (
+    PROFILES,
+    build_config,
+    encoder_config,
+    from_text,
+    to_text,
+    versions_of,
+    with_versions,
+)
 from inference.signature import OUTPUT_SETS, Signature, read_signature
 
 
@@ -163,6 +171,32 @@ def test_the_listed_versions_are_replaced_and_nothing_else(signature: Signature)
     changed = with_versions(config, [1, 2])
     assert (versions_of(config), versions_of(changed)) == ([1], [1, 2])
     assert with_versions(changed, [1]) == config
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_encoder_runs_on_what_the_recommender_runs_on(signature: Signature, profile: str) -> None:
+    recommender = build_config("recommender", signature, PROFILES[profile], [4, 5])
+    before = to_text(recommender)
+    config = encoder_config("user_encoder", recommender, [5])
+    assert to_text(recommender) == before
+    assert from_text(to_text(config)) == config
+    assert (config.name, versions_of(config), config.max_batch_size) == ("user_encoder", [5], 64)
+    assert config.instance_group[0].kind == recommender.instance_group[0].kind
+    threads = [config.parameters[f"TF_NUM_{kind}_THREADS"].string_value for kind in ("INTRA", "INTER")]
+    assert threads == (["1", "1"] if profile == "cpu" else ["0", "0"])
+    assert config.WhichOneof("scheduling_choice") == "dynamic_batching"
+
+
+def test_a_recommenders_configuration_that_leaves_things_out_does_for_an_encoder(
+    signature: Signature,
+) -> None:
+    bare = build_config("recommender", signature, PROFILES["cpu"], [1])
+    bare.ClearField("instance_group")
+    bare.parameters.clear()
+    config = encoder_config("user_encoder", bare, [1])
+    assert not config.instance_group
+    assert "TF_NUM_INTRA_THREADS" not in config.parameters
+    assert config.parameters["TF_SIGNATURE_DEF"].string_value == "encode"
 
 
 def test_another_policy_lists_no_version(signature: Signature) -> None:

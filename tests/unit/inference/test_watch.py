@@ -10,10 +10,12 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2_grpc
 
 from features.settings import Settings
 from inference import watch
 from inference.errors import VersionDied
+from inference.proof import open_channel
 from tests.unit.inference.fake_triton import FakeTriton, serving
 
 
@@ -106,6 +108,18 @@ async def test_a_stable_version_that_hangs_is_noticed_at_its_second_late_call(
     with pytest.raises(VersionDied, match=r"recommender version 2 has not answered for [1-9]\d* s"):
         await watched(settings)
     assert len(triton.asked) == 5
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_one_that_may_be_late_more_often_is(triton: HangingTriton, settings: Settings) -> None:
+    triton.hangs = lambda _: True
+    watched = watch.Watched(2, {}, ("user_vector",), patience=3)
+    async with open_channel(settings.triton_target) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for _ in range(2):
+            await watch.ask(stub, "recommender", watched)
+        with pytest.raises(VersionDied, match="has not answered"):
+            await watch.ask(stub, "recommender", watched)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from features.settings import Settings
+from inference.encoder_folder import EncoderFolder
+from inference.repository import versions_present
 from rollout import check
 from rollout.errors import NoSuchVersion, PreflightFailed
 from rollout.manifest import MANIFEST
@@ -32,6 +35,18 @@ def test_the_newest_and_those_in_use_stay(model_folder: Path) -> None:
     assert prune(model_folder, 2, in_use={1, 3}) == []
     assert prune(model_folder, 100, in_use=()) == []
     assert prune(model_folder, 1, in_use=()) == [1, 3, 6]
+
+
+def test_encoders_go_with_their_version_and_with_one_that_somebody_deleted(model_folder: Path) -> None:
+    encoder = EncoderFolder(model_folder)
+    for version in (1, 2, 3, 5, 6, 7):
+        encoder.link(version)
+    shutil.rmtree(model_folder / "5")
+    shutil.rmtree(model_folder / "6")
+    assert prune(model_folder, 2, in_use={1, 6}) == [2, 3]
+    assert versions_present(encoder.path) == [1, 6, 7]
+    assert {path.name for path in workbench(encoder.path).iterdir()} == set()
+    assert (model_folder / "7" / "golden.npz").is_file()
 
 
 def test_what_a_killed_deletion_left_is_deleted_by_the_next(model_folder: Path) -> None:
@@ -83,7 +98,7 @@ def test_a_version_that_the_machine_has_no_room_for_is_refused_with_the_figures(
     check.check_memory(find(model_folder, 2), settings)
     monkeypatch.setattr(check, "free_bytes", lambda: 100 << 20)
     with pytest.raises(
-        PreflightFailed, match="needs about 700 MiB beside the stable version, and 100 MiB are free"
+        PreflightFailed, match="needs about 1400 MiB beside the stable version, and 100 MiB are free"
     ):
         check.check_memory(find(model_folder, 2), settings)
     elsewhere = settings.model_copy(update={"triton_address": "triton:8001"})
