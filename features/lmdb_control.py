@@ -15,7 +15,8 @@ from pathlib import Path
 import lmdb
 
 from features.control import Document, Exposure, experiment_of
-from features.lmdb_environment import LmdbEnvironment, user_key
+from features.lmdb_environment import LmdbEnvironment
+from features.store import user_key
 
 BESIDE_USERS = ("exposures",)
 """Databases that the users' environment must have."""

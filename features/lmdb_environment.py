@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -28,11 +27,6 @@ _MOST_WRITES_WAITING = 4096
 """While a disk hangs, callers give up and others come; what they wanted written stays in memory."""
 
 Change: TypeAlias = Callable[[lmdb.Transaction], Any]
-
-
-def user_key(user_id: str) -> bytes:
-    """The key of a user's record: the two Unicode spellings of "é" are one user, as with items."""
-    return (user_id if user_id.isascii() else unicodedata.normalize("NFC", user_id)).encode()
 
 
 class LmdbEnvironment:

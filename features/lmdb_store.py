@@ -10,7 +10,7 @@ from typing import Any
 import lmdb
 
 from features import lmdb_control
-from features.lmdb_environment import LmdbEnvironment, user_key
+from features.lmdb_environment import LmdbEnvironment
 from features.record import (
     EMPTY_RECORD,
     CachedAnswer,
@@ -23,7 +23,7 @@ from features.record import (
     with_attributes,
     with_events,
 )
-from features.store import Appended, StoreUnavailable
+from features.store import Appended, StoreUnavailable, user_key
 
 # The key in the database `about`.
 _LOADED = b"loaded"

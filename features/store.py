@@ -8,6 +8,7 @@ Errors:
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,6 +38,11 @@ class Appended:
     duplicates: int
 
 
+def user_key(user_id: str) -> bytes:
+    """What stands for a user in keys: the two Unicode spellings of "é" are one user, as with items."""
+    return (user_id if user_id.isascii() else unicodedata.normalize("NFC", user_id)).encode()
+
+
 class FeatureStore(Protocol):
     """What Riptide needs of an online store. User ids are any strings of 1 to 256 UTF-8 bytes.
 
@@ -58,11 +64,14 @@ class FeatureStore(Protocol):
     async def append(self, events: Sequence[Event], *, leave_out_excluded: bool = False) -> Appended:
         """Adds events, all or none. On return they are durable, and every later `read` sees them.
 
+        In a store that is spread over servers (a Redis Cluster) all or none holds for each user: when it
+        raises, some may have been added, and to repeat it adds the others.
+
         A user on the exclusion list who comes back is a new user; `leave_out_excluded` is for loading old
         events, which must not bring a forgotten user back, however the two calls race.
 
         Raises:
-            StoreFull: no room; nothing was written.
+            StoreFull: no room; nothing was written, but for a store that is spread over servers.
         """
 
     async def set_attributes(self, attributes: Mapping[str, Mapping[str, str]]) -> None:
@@ -110,9 +119,17 @@ def open_store(settings: Settings) -> FeatureStore:
     Raises:
         StoreUnavailable: it cannot be opened, or no such kind of store exists.
     """
+    # What each needs is imported only where it is used.
+    if settings.store.startswith("redis"):
+        from features.redis_address import parse
+        from features.redis_store import RedisStore
+
+        return RedisStore(parse(settings.store), history_cap=settings.store_history_cap)
     folder = settings.store_folder
     if folder is None:
-        raise StoreUnavailable(f"RIPTIDE_STORE: {settings.store!r} is not a store; use lmdb or lmdb:FOLDER")
+        raise StoreUnavailable(
+            f"RIPTIDE_STORE: {settings.store_name!r} is not a store; use lmdb, lmdb:FOLDER or redis://host:port"
+        )
     from features.lmdb_store import LmdbStore
 
     return LmdbStore(folder, history_cap=settings.store_history_cap, map_bytes=settings.store_map_gib << 30)

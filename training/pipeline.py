@@ -338,5 +338,5 @@ def forgotten_users(settings: Settings) -> frozenset[str]:
         return asyncio.run(read())
     except StoreError as error:
         raise TrainingError(
-            f"{settings.store}: the list of forgotten users cannot be read ({error})"
+            f"{settings.store_name}: the list of forgotten users cannot be read ({error})"
         ) from error

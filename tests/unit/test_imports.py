@@ -17,8 +17,9 @@ MAY_IMPORT = {
     "inference": {"features"},
     "rollout": {"client", "features", "inference"},
     "loadtest": {"client"},
-    # It compares what is served with what was trained.
-    "benchmarks": {"client", "features", "training"},
+    # It compares what is served with what was trained, and with servers of its own (benchmarks/peers) that
+    # run the same SavedModel and make the same page.
+    "benchmarks": {"client", "features", "gateway", "inference", "training"},
     "stack": {"client", "features"},
 }
 # How a process is configured is one file for all: these read it though their package does not use features.
@@ -26,6 +27,9 @@ READS_SETTINGS = {"client/__main__.py", "loadtest/locustfile.py"}
 
 # One calls the model on the way of a request; the other asks, beside it, which versions there are.
 SPEAKS_TO_TRITON = {"gateway/scorer.py", "gateway/versions.py"}
+
+# The modules of one store; no other knows what it is made of.
+REDIS = "features/redis_"
 
 TENSORFLOW = {"tensorflow", "keras"}
 TENSORFLOW_FOLDERS = ("training/", "inference/tensorflow_backend/")
@@ -56,6 +60,8 @@ def broken_rules(path: str, source: str) -> list[str]:
             broken.append(f"{path} imports {name}: {ours} may import only {sorted(MAY_IMPORT[ours])}")
         if top in TENSORFLOW and not path.startswith(TENSORFLOW_FOLDERS):
             broken.append(f"{path} imports {name}: only {TENSORFLOW_FOLDERS} may")
+        if top == "redis" and not path.startswith(REDIS):
+            broken.append(f"{path} imports {name}: only {REDIS}*.py may")
         if ours == "gateway" and top == "tritonclient" and path not in SPEAKS_TO_TRITON:
             broken.append(f"{path} imports {name}: only {sorted(SPEAKS_TO_TRITON)} speak to Triton")
     return broken
@@ -86,6 +92,8 @@ def test_a_module_imports_only_what_it_may(path: str) -> None:
         ("training/train.py", "from ..gateway import page"),
         ("loadtest/locustfile.py", "from features.schema import item_key"),
         ("inference/server.py", "import keras"),
+        ("features/store.py", "from redis.asyncio import Redis"),
+        ("gateway/worker.py", "import redis"),
     ],
 )
 def test_a_forbidden_import_is_found(path: str, source: str) -> None:
@@ -100,6 +108,7 @@ def test_a_forbidden_import_is_found(path: str, source: str) -> None:
         ("rollout/publish.py", "from inference.launcher import find"),
         ("client/__main__.py", "from features.settings import load_settings"),
         ("inference/tensorflow_backend/model.py", "import tensorflow as tf"),
+        ("features/redis_link.py", "from redis.asyncio import ConnectionPool"),
     ],
 )
 def test_an_allowed_import_is_let_through(path: str, source: str) -> None:
