@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from features.record import CachedAnswer, Event
 from features.schema import EventType
+from gateway.encoder_queue import Due
 from gateway.recommend import Degraded
-from gateway.refresher import _Due
 from gateway.scorer import Scores
 from gateway.versions import ServingVersion
 from tests.unit.gateway.conftest import numbered_catalog
@@ -111,7 +111,9 @@ class Freshness(RuleBasedStateMachine):
         assert isinstance(scorer, _Scorer)
         scorer.holds = True
         before = len(scorer.held)
-        task = asyncio.create_task(path.refresher._refresh({user: _Due(0.0)}))
+        version = path.router.serving
+        assert version is not None
+        task = asyncio.create_task(path.refresher._refresh({user: Due(0.0)}, {user: version}))
         for _ in range(5):
             await asyncio.sleep(0)
         scorer.holds = False

@@ -9,6 +9,7 @@ import pytest
 from features.catalog import Catalog
 from features.record import Event
 from features.schema import EventType, item_key
+from gateway import encoder_queue
 from gateway import refresher as module
 from gateway.errors import ModelUnavailable, VersionGone
 from tests.unit.gateway.fakes import encoding
@@ -30,7 +31,7 @@ async def path(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 async def until_quiet(path: RequestPath) -> None:
     """Returns when nobody waits and nobody rests any more."""
     async with asyncio.timeout(10):
-        while path.refresher.backlog or path.refresher._resting or not path.refresher.idle:
+        while not path.refresher.idle:
             await asyncio.sleep(0.005)
 
 
@@ -121,7 +122,7 @@ async def test_the_newest_are_served_first_and_before_them_those_whom_a_read_wai
 async def test_those_who_have_waited_longest_fall_out_of_a_full_queue(
     path: RequestPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_DUE", 3)
+    monkeypatch.setattr(encoder_queue, "_MOST_DUE", 3)
     for n in range(6):
         path.saw(str(n), str(n))
     path.scorer.encoder_gate.clear()
@@ -168,6 +169,24 @@ async def test_without_an_encoder_reads_are_told_so_at_once_until_it_may_be_back
     path.scorer.encoder_error = None
     await path.refresher.encoded("u", version, 5)
     assert vector_of(path, "u") is not None
+
+
+async def test_users_are_kept_until_there_is_an_encoder(
+    path: RequestPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_GONE_S", 0.05)
+    for n in range(5):
+        path.saw(str(n), str(n))
+    path.scorer.encoder_error = VersionGone("unknown model")
+    path.refresher.note(str(n) for n in range(5))
+    async with asyncio.timeout(10):
+        while len(path.scorer.encoded) < 3:  # it is tried again and again, with one user each time
+            await asyncio.sleep(0.005)
+    assert all(len(histories) == 1 for _, histories in path.scorer.encoded)
+    path.scorer.encoder_error = None
+    async with asyncio.timeout(10):
+        while not all(vector_of(path, str(n)) for n in range(5)):
+            await asyncio.sleep(0.005)
 
 
 async def test_a_read_waits_no_longer_than_it_may(path: RequestPath) -> None:

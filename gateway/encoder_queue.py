@@ -1,0 +1,156 @@
+"""The users who wait to be encoded, each once however many events come.
+
+The newest are served first: they are the ones who look at pages. Those whom reads wait for go before them.
+The queue is bounded: when events come faster than the encoder follows, the users who have waited longest fall
+out, and their next read brings them back. A user who was just encoded rests for a moment, so that a burst of
+events costs two encodings and not one for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from features.record import CachedAnswer
+
+_MOST_DUE = 10_000
+_REST_S = 0.25
+
+
+@dataclass(slots=True)
+class Due:
+    """A user who waits."""
+
+    since: float
+    """When the first event came that is to be covered, on the clock of `time.monotonic`."""
+    readers: list[asyncio.Future[CachedAnswer]] = field(default_factory=list)
+    """Reads that wait for it."""
+    version: int | None = None
+    """That a read wants it of; None: that of the user's cohort."""
+
+    def settle(self, outcome: CachedAnswer | Exception) -> None:
+        """Tells the reads what came of it."""
+        for reader in self.readers:
+            if reader.done():
+                continue
+            if isinstance(outcome, Exception):
+                reader.set_exception(outcome)
+            else:
+                reader.set_result(outcome)
+
+
+class EncoderQueue:
+    """The queue of one worker."""
+
+    def __init__(self, dropped: Callable[[], None]) -> None:
+        """`dropped` is called for each user who falls out."""
+        self._dropped = dropped
+        self._due: dict[str, Due] = {}  # the newest last
+        self._awaited: dict[str, Due] = {}  # the one that has waited longest first
+        self._resting: dict[str, float | None] = {}  # user → since when they are due again, or None
+        self._parked: dict[int, dict[str, float]] = {}  # version without an encoder → user → since
+        self.filled = asyncio.Event()
+        """Set when somebody has come; who takes the last one clears it."""
+
+    def __len__(self) -> int:
+        return len(self._due) + len(self._awaited)
+
+    @property
+    def awaited(self) -> int:
+        """Users whom reads wait for."""
+        return len(self._awaited)
+
+    @property
+    def resting(self) -> int:
+        """Users who were just encoded."""
+        return len(self._resting)
+
+    def note(self, user_ids: Iterable[str]) -> None:
+        """Puts users in whose vectors are outdated by now."""
+        now = time.monotonic()
+        for user_id in user_ids:
+            if user_id in self._resting:
+                if self._resting[user_id] is None:
+                    self._resting[user_id] = now
+            else:
+                self.push(user_id, now)
+
+    def push(self, user_id: str, since: float) -> None:
+        """Puts a user in, as the newest."""
+        if user_id in self._awaited:
+            return
+        due = self._due.pop(user_id) if user_id in self._due else Due(since)
+        if len(self._due) >= _MOST_DUE:
+            del self._due[next(iter(self._due))]
+            self._dropped()
+        self._due[user_id] = due
+        self.filled.set()
+
+    def wait(self, user_id: str, version: int) -> asyncio.Future[CachedAnswer]:
+        """What a read of a user may wait for, whom it needs encoded by this version."""
+        due = self._awaited.get(user_id)
+        if due is None:
+            due = self._due.pop(user_id) if user_id in self._due else Due(time.monotonic())
+            self._awaited[user_id] = due
+        due.version = version
+        reader: asyncio.Future[CachedAnswer] = asyncio.get_running_loop().create_future()
+        due.readers.append(reader)
+        self.filled.set()
+        return reader
+
+    def take(self, wanted: Callable[[str, Due], bool]) -> dict[str, Due]:
+        """Takes out those who are next, until `wanted` refuses one."""
+        taken: dict[str, Due] = {}
+        for users, next_of in ((self._awaited, _first), (self._due, _last)):
+            while users:
+                user_id = next_of(users)
+                if not wanted(user_id, users[user_id]):
+                    return taken
+                taken[user_id] = users.pop(user_id)
+        self.filled.clear()
+        return taken
+
+    def rest(self, user_id: str) -> None:
+        """Keeps a user out for a moment, who was just encoded."""
+        if user_id not in self._resting:
+            self._resting[user_id] = None
+            asyncio.get_running_loop().call_later(_REST_S, self._rested, user_id)
+
+    def park(self, user_id: str, due: Due, version: int) -> None:
+        """Keeps a user until there is an encoder of the version."""
+        parked = self._parked.setdefault(version, {})
+        if len(parked) < _MOST_DUE:
+            parked[user_id] = due.since
+        else:
+            self._dropped()
+
+    def unpark(self, version: int, most: int | None = None) -> None:
+        """Puts those in, or the `most` newest of them, who were kept for the version."""
+        parked = self._parked.get(version, {})
+        for _ in range(len(parked) if most is None else min(most, len(parked))):
+            self.push(*parked.popitem())
+        if not parked:
+            self._parked.pop(version, None)
+
+    def forget(self, user_id: str) -> None:
+        """Leaves a user out, but for reads that wait for them already."""
+        self._due.pop(user_id, None)
+        if user_id in self._resting:
+            self._resting[user_id] = None
+        for parked in self._parked.values():
+            parked.pop(user_id, None)
+
+    def _rested(self, user_id: str) -> None:
+        since = self._resting.pop(user_id)
+        if since is not None:
+            self.push(user_id, since)
+
+
+def _first(users: dict[str, Due]) -> str:
+    return next(iter(users))
+
+
+def _last(users: dict[str, Due]) -> str:
+    return next(reversed(users))
