@@ -38,6 +38,7 @@ _AGAIN_S = 0.5
 """Pause after a failure."""
 _GONE_S = 1.0
 """How long an encoder that was not there is taken to be away."""
+_TRY_AGAIN_S = 1.1
 _NO_PAGE = np.empty(0, np.int64)
 
 log = logging.getLogger("riptide.gateway.refresher")
@@ -203,8 +204,8 @@ class Refresher:
             log.warning("version %d is encoded with its requests: %s", version, error)
         self._gone = {number: at for number, at in self._gone.items() if number in self._router.ready}
         self._gone[version] = time.monotonic()
-        # One is tried again then; if there is an encoder by that time, the others follow.
-        asyncio.get_running_loop().call_later(_GONE_S, self._queue.unpark, version, 1)
+        # One is tried again then, when `encodes` says yes; if there is an encoder, the others follow.
+        asyncio.get_running_loop().call_later(_TRY_AGAIN_S, self._queue.unpark, version, 1)
 
     def _without_encoder(self, user_id: str, due: Due, version: int) -> None:
         due.settle(VersionGone(f"version {version} has no encoder"))

@@ -174,6 +174,8 @@ async def test_without_an_encoder_reads_are_told_so_at_once_until_it_may_be_back
 async def test_users_are_kept_until_there_is_an_encoder(
     path: RequestPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As far apart as they are: an early try would find it gone still, and would be the last.
+    monkeypatch.setattr(module, "_TRY_AGAIN_S", 0.05 * module._TRY_AGAIN_S / module._GONE_S)
     monkeypatch.setattr(module, "_GONE_S", 0.05)
     for n in range(5):
         path.saw(str(n), str(n))
