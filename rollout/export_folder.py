@@ -52,6 +52,8 @@ class TrainingRecord(BaseModel):
     """Types of events (names of `EventType`) whose items are not recommended again; None: all types."""
     ignores: list[Annotated[str, AfterValidator(_event_type)]] = []
     """Types of events that are no part of the history that the model reads."""
+    index: dict[str, str | int | float] | None = None
+    """How candidates are found, and the share of the best ones that are; None: by the score of every item."""
     vectors_may_lag: bool = False
     """Whether its encoder is too slow to run with requests."""
 

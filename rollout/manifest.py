@@ -39,6 +39,8 @@ class Manifest(BaseModel):
     """Types of events whose items are not recommended again; None: all types."""
     ignores: list[str] = []
     """Types of events that are no part of the history that it reads."""
+    index: dict[str, str | int | float] | None = None
+    """How it finds candidates, and its measured recall; None: by the score of every item."""
     vectors_may_lag: bool = False
     """Whether its encoder is too slow to run with requests, so that gateways let user vectors lag unless they
     are told otherwise."""

@@ -142,6 +142,7 @@ def _write_manifest(
         attributes=export.training.attributes,
         consumes=export.training.consumes,
         ignores=export.training.ignores,
+        index=export.training.index,
         vectors_may_lag=export.training.vectors_may_lag,
         tensorflow=tried.tensorflow,
         files=hashes,

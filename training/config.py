@@ -21,7 +21,7 @@ from pydantic import (
 
 from training.data_config import DataConfig, Table
 from training.errors import TrainingError
-from training.model_config import BehaviourConfig, ModelConfig, RankerConfig
+from training.model_config import BehaviourConfig, IndexConfig, ModelConfig, RankerConfig
 
 
 class PrivacyConfig(Table):
@@ -81,6 +81,7 @@ class Config(Table):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     ranker: Annotated[RankerConfig, Field(validate_default=True)] = RankerConfig()
+    index: IndexConfig = IndexConfig()
     behaviour: BehaviourConfig = BehaviourConfig()
     training: TrainingConfig = TrainingConfig()
     privacy: PrivacyConfig = PrivacyConfig()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ from training.config import Config
 from training.data_folder import exclusive, replacing
 from training.dataset import Prepared
 from training.errors import TrainingError
+from training.index import Index
+from training.neighbours import neighbours
 from training.results import Result
 from training.runs import JUDGED
 from training.tensorflow_import import import_tensorflow
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 ADDED = "added.parquet"
 NEIGHBOURS = 100
 PARITY_TOLERANCE = 1e-4
-_LAYOUT = 6
+_LAYOUT = 7
 """Raise it when the same run exports to something else, so that old exports are not reused."""
 
 
@@ -79,16 +82,25 @@ def export(
         added: added.parquet, what was told of items after the training, to be kept with the model.
 
     Raises:
-        TrainingError: two item ids have one key, or the SavedModel does not answer as the trained model does.
+        TrainingError: two item ids have one key, the SavedModel does not answer as the trained model does, or
+            its index finds too few of the best candidates.
     """
     import_tensorflow()
     import tensorflow as tf
 
-    from training.golden import golden_requests, largest_difference, write_golden
+    from training.golden import candidates_of, golden_requests, largest_difference, write_golden
+    from training.index_choice import asked_of, planned_index, wants_index, with_recall
     from training.serving import Served
 
     categories = tuple(sorted({category for item in catalogue for category in item.categories}))
-    served = Served(trained, catalogue, categories, page_size=config.model.page_size)
+    page_size, index, said = config.model.page_size, None, None
+    if not wants_index(config.index, len(catalogue)):
+        served = Served(trained, catalogue, categories, page_size=page_size)
+    else:
+        asked = asked_of(prepared, trained)
+        index = planned_index(config.index, trained, asked, int(time.time()))
+        served = Served(trained, catalogue, categories, page_size=page_size, index=index)
+        said = with_recall(served, index, trained, asked, config.index.recall)
     keys = item_keys(item.item_id for item in catalogue)
     with exclusive(folder), replacing(folder) as new:
         write_catalog(
@@ -96,14 +108,15 @@ def export(
             items=catalogue,
             categories=categories,
             popular=keys[np.argsort(-popularity, kind="stable")],
-            **_neighbours(trained.items.vectors[1:], keys),
+            **_neighbours(trained.items.vectors[1:], keys, index),
         )
         signatures = {"recommend": served.recommend, "encode": served.encode}
         tf.saved_model.save(served, str(new / "model.savedmodel"), signatures=signatures)
         loaded = tf.saved_model.load(str(new / "model.savedmodel"))
         golden = golden_requests(prepared, trained.facts, categories, loaded.signatures)
         write_golden(new / "golden.npz", golden)
-        difference = largest_difference(golden, trained, catalogue, categories)
+        candidates = None if index is None else candidates_of(golden, served)
+        difference = largest_difference(golden, trained, catalogue, categories, candidates)
         if not difference <= PARITY_TOLERANCE:
             raise TrainingError(
                 f"the SavedModel's scores differ from the trained model's by up to {difference:.1e}, "
@@ -120,7 +133,9 @@ def export(
             "attributes": list(trained.facts.attributes),
             "consumes": config.behaviour.consuming,
             "ignores": config.behaviour.ignored,
+            "vectors_may_lag": config.model.encodes_slowly,
             "ranker": trained.ranker is not None,
+            "index": said,
             "widths": {
                 "T": served.history,
                 "D": served.width,
@@ -149,27 +164,15 @@ def existing_export(folder: Path, fingerprint: str) -> Export | None:
 def export_fingerprint(config: Config, result: Result, added: str = "") -> str:
     """sha256 of everything that decides the export; `added` is that of the items added after training."""
     behaviour = config.behaviour.model_dump(mode="json", include={"consumes", "freshness"})
-    decides = [_LAYOUT, result.fingerprint, config.model.page_size, behaviour, added]
+    index = config.index.model_dump(mode="json")
+    decides = [_LAYOUT, result.fingerprint, config.model.page_size, behaviour, index, added]
     return sha256(json.dumps(decides).encode()).hexdigest()
 
 
-def _neighbours(vectors: NDArray[np.float32], keys: NDArray[np.int64]) -> dict[str, Any]:
+def _neighbours(vectors: NDArray[np.float32], keys: NDArray[np.int64], index: Index | None) -> dict[str, Any]:
     """For each item the `NEIGHBOURS` others with the highest cosine of vectors, nearest first."""
-    count = min(NEIGHBOURS, len(keys) - 1)
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    near_keys = np.zeros((len(keys), count), np.int64)
-    near_scores = np.zeros((len(keys), count), np.float32)
-    rows_at_once = max(1, 2**24 // len(keys))
-    for start in range(0, len(keys) if count else 0, rows_at_once):
-        cosine = unit[start : start + rows_at_once] @ unit.T
-        rows = np.arange(len(cosine))
-        cosine[rows, start + rows] = -np.inf
-        best = np.argpartition(-cosine, count - 1, axis=1)[:, :count]
-        scores = np.take_along_axis(cosine, best, axis=1)
-        order = np.lexsort((best, -scores), axis=1)
-        near_keys[start + rows] = keys[np.take_along_axis(best, order, axis=1)]
-        near_scores[start + rows] = np.take_along_axis(scores, order, axis=1)
-    return {"neighbour_keys": near_keys, "neighbour_scores": near_scores}
+    near, scores = neighbours(vectors, min(NEIGHBOURS, len(keys) - 1), index)
+    return {"neighbour_keys": np.where(near >= 0, keys[near], 0), "neighbour_scores": scores}
 
 
 def _description(config: Config, prepared: Prepared, result: Result) -> dict[str, Any]:

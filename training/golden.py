@@ -21,6 +21,7 @@ from features.schema import item_keys
 from training.dataset import History, Prepared
 from training.facts import Facts
 from training.offline import Offline, Request
+from training.serving import Served
 from training.trained import Trained
 
 COUNT = 16
@@ -29,6 +30,7 @@ _UNKNOWN_KEY = 4711
 """Stands for an item of another version."""
 _DIVERSITY = 0.4
 _TIE = 1e-5
+_SEARCHED = ("user_vector", "request_time", "exclude_keys", "allowed_categories")
 _ENCODED = ("history_keys", "history_times", "history_types", "request_time", "user_features")
 
 Arrays = dict[str, NDArray[Any]]
@@ -55,18 +57,27 @@ def golden_requests(
 
 
 def largest_difference(
-    golden: Arrays, trained: Trained, items: Sequence[CatalogItem], categories: Sequence[str]
+    golden: Arrays,
+    trained: Trained,
+    items: Sequence[CatalogItem],
+    categories: Sequence[str],
+    candidates: NDArray[np.int32] | None = None,
 ) -> float:
     """The largest absolute difference between a score in the golden answers and that of the trained model.
 
     Infinite if a page holds other items than the trained model says, or in another order, but for items whose
     scores are the same to a hundred-thousandth.
+
+    Args:
+        candidates: int32 `[rows, P]`, catalogue indices from 1 of what the index of the graph found for each
+            request, 0 for nothing: pages are made of these. Whether they are the best ones is for the
+            recall to say; one that a request does not allow is a difference. None: there is no index.
     """
     keys = item_keys(item.item_id for item in items)
     offline = Offline(trained, items, golden["out:item_keys"].shape[1])
     largest = 0.0
     for row, request in enumerate(requests_of(golden, keys, categories)):
-        expected = offline.page(request)
+        expected = offline.page(request, None if candidates is None else candidates[row])
         got, scores = golden["out:item_keys"][row], golden["out:scores"][row]
         count = len(expected.items)
         if got[count:].any() or not got[:count].all():
@@ -79,6 +90,14 @@ def largest_difference(
             if key != wanted and abs(score_of.get(key, np.inf) - score) > _TIE:
                 return np.inf
     return largest
+
+
+def candidates_of(golden: Arrays, served: Served) -> NDArray[np.int32]:
+    """What the search of a graph finds for golden requests, as `largest_difference` wants it."""
+    inputs = {name[3:]: values for name, values in golden.items() if name.startswith("in:")}
+    inputs["user_vector"] = golden["out:user_vector"]
+    found = tf.function(served.candidates)(**_tensors({name: inputs[name] for name in _SEARCHED}))
+    return np.where(found.top.numpy() > -np.inf, served.items[found.rows.numpy()], 0)
 
 
 def requests_of(golden: Arrays, keys: NDArray[np.int64], categories: Sequence[str]) -> list[Request]:

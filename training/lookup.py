@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from training.gathering import gather
+
 
 class Lookup(tf.Module):
     """Keys to rows; 0, the row of nothing, for every key that it does not know."""
@@ -22,5 +24,5 @@ class Lookup(tf.Module):
         flat = tf.reshape(keys, [-1])
         # A key above all others would be looked up behind the end; the last key is not equal to it either.
         at = tf.minimum(tf.searchsorted(self._keys, flat), self._keys.shape[0] - 1)
-        found = tf.equal(tf.gather(self._keys, at), flat)
-        return tf.reshape(tf.where(found, tf.gather(self._rows, at), 0), tf.shape(keys))
+        found = tf.equal(gather(self._keys, at), flat)
+        return tf.reshape(tf.where(found, gather(self._rows, at), 0), tf.shape(keys))

@@ -1,4 +1,4 @@
-"""The tables of a configuration that say what the model is: `[model]`, `[ranker]`, `[behaviour]`."""
+"""The tables of a configuration that say what is served: `[model]`, `[ranker]`, `[index]`, `[behaviour]`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ SIZES: Mapping[Size, Mapping[str, int | float]] = {
     "large": {"layers": 8, "width": 256, "heads": 8, "history": 200, "dropout": 0.2},
 }
 """What a size stands for; each key can be set by itself as well."""
+
+SLOW_ENCODING = 200_000_000
+"""Multiplications: some 10 ms on a CPU core, where an answer without them takes 1 ms."""
 
 
 class ModelConfig(Table):
@@ -66,6 +69,17 @@ class ModelConfig(Table):
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         return self
 
+    @property
+    def encoding_cost(self) -> int:
+        """Multiplications that encoding one history takes: dense layers and attention of each block."""
+        of_position = (4 + 2 * self.feed_forward) * self.width**2 + 2 * self.history * self.width
+        return self.layers * self.history * of_position
+
+    @property
+    def encodes_slowly(self) -> bool:
+        """Whether encoding would hold up requests: so is `large`, and not `base`."""
+        return self.encoding_cost > SLOW_ENCODING
+
 
 class RankerConfig(Table):
     """The network that re-scores the best candidates of the retrieval."""
@@ -84,6 +98,28 @@ class RankerConfig(Table):
     batch_size: Annotated[int, Field(ge=1)] = 256
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+
+
+Storage = Literal["float32", "bfloat16", "int8"]
+
+
+class IndexConfig(Table):
+    """How the served graph finds candidates: among all items, or in lists of like ones."""
+
+    kind: Literal["auto", "exact", "inverted"] = "auto"
+    """`exact` scores every item; `inverted` looks through the lists that promise most; `auto`: the latter for
+    catalogues that are large enough to gain by it (`training.index_choice`)."""
+    lists: Annotated[int, Field(ge=2, le=2**16)] | None = None
+    """Not set: about four times the square root of the catalogue."""
+    probes: Annotated[int, Field(ge=1)] | None = None
+    """Lists that a request without a filter looks through, at the least: an export takes more if `recall`
+    is not reached. Not set: 8."""
+    storage: Storage = "float32"
+    """What the lists hold. `bfloat16` and `int8` are copies beside the float32 vectors: half or a quarter of
+    what a request reads, for so much more memory. Scores are float32 in any case."""
+    recall: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """The least share of the best candidates that has to be found. An index that finds fewer, though it looks
+    through an eighth of the lists, is not exported."""
 
 
 class Freshness(Table):

@@ -64,12 +64,19 @@ class Offline:
         lengths = np.linalg.norm(trained.items.vectors, axis=1, keepdims=True)
         self._unit = trained.items.vectors / np.maximum(lengths, 1e-6)
 
-    def page(self, request: Request) -> Answer:
-        """The page of a request."""
+    def page(self, request: Request, among: NDArray[np.int32] | None = None) -> Answer:
+        """The page of a request.
+
+        Args:
+            among: catalogue indices from 1 of the only candidates, where an index chose them; None: all.
+        """
         case = Case(request.history, _NOBODY, request.time, request.surface)
         base = self._retrieval.scores([case])[0]
         lift = self._lift(request.time)
-        scores = np.where(self._allowed(request), base + lift, -np.inf)
+        allowed = self._allowed(request)
+        if among is not None:
+            allowed &= np.isin(np.arange(1, len(allowed) + 1), among)
+        scores = np.where(allowed, base + lift, -np.inf)
         found = np.argsort(-scores, kind="stable")[: self._pool]
         found = found[np.isfinite(scores[found])]
         if not len(found):

@@ -9,6 +9,7 @@ and an output that nobody asked for is pruned away by whoever runs the graph.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,26 +18,42 @@ from numpy.typing import NDArray
 from features.catalog import CatalogItem
 from features.schema import PADDING_KEY, item_keys
 from training.diversity import diversified
+from training.gathering import gather
+from training.index import Index
+from training.index_search import InvertedSearch
 from training.lookup import Lookup
 from training.model import Histories, HistoryEncoder, asked_at
-from training.model_config import Freshness
 from training.ranker import NO_CANDIDATE, Candidates, Ranker, log_shares, sampling_shift
 from training.reasons import reasons
+from training.search import ExactSearch, Found, Query, Search, Tables
 from training.trained import Trained
 
 _LARGEST_COMPONENT = 1e6
 """A cached user vector with a larger (or a not finite) component is not believed, and the row is encoded."""
-_DAY_S = 86_400.0
 
 
 class Served(tf.Module):
     """What `tf.saved_model.save` gets."""
 
+    search: Search
+    """Finds the candidates."""
+    items: NDArray[np.int32]
+    """`[R]`: the catalogue index, from 1, of each row of the graph's tables; 0 for a row of nothing."""
+    pool: int
+    """Candidates that are re-scored or re-ordered: more than a page only if the ranking network was trained
+    so."""
+
     def __init__(
-        self, trained: Trained, items: Sequence[CatalogItem], categories: Sequence[str], *, page_size: int
+        self,
+        trained: Trained,
+        items: Sequence[CatalogItem],
+        categories: Sequence[str],
+        *,
+        page_size: int,
+        index: Index | None = None,
     ) -> None:
         """`items[i]` has index i + 1 in the model; the `allowed_categories` axis is `categories`, and after
-        them one slot for the items that have none."""
+        them one slot for the items that have none. Without an index all items are scored."""
         super().__init__()
         facts, model, ranker = trained.facts, trained.model, trained.ranker
         config = facts.config
@@ -47,31 +64,47 @@ class Served(tf.Module):
         self._weights = [weight.value for weight in model.weights if id(weight) not in of_table]
         self._ranker_weights = [weight.value for weight in ranker.weights] if ranker else []
         self.history, self.width = config.model.history, config.model.width
-        self.page_size = min(page_size, len(items))
-        # What is re-scored or re-ordered: more than a page only if the ranking network was trained so.
+        self.page_size, self.categories = min(page_size, len(items)), len(categories) + 1
         self.pool = min(config.ranker.candidates if ranker else page_size, len(items))
         self._recent = min(config.ranker.recent, self.history)
         self._shift = sampling_shift(min(config.ranker.candidates, len(items)), config.ranker.negatives)
         self._freshness = config.behaviour.freshness
+        # With an index the tables stand in the order of its lists: a list is a block of them, not a copy.
+        self.items = np.arange(len(items) + 1, dtype=np.int32) if index is None else index.items.ravel()
         keys = item_keys(item.item_id for item in items)
-        self._keys = tf.Variable(np.concatenate([[PADDING_KEY], keys]), trainable=False)  # (N + 1,)
-        self._index = Lookup(keys, np.arange(1, len(keys) + 1, dtype=np.int32))
-        self._vectors = tf.Variable(trained.items.vectors, trainable=False)  # (N + 1, D)
-        self._levels = tf.Variable(trained.items.levels, trainable=False)  # (N + 1,)
-        self._has_levels = bool(trained.items.levels.any())
-        self._item_times = tf.Variable(facts.item_times, trainable=False)  # (N + 1,)
-        self._published = (
-            tf.Variable(facts.published, trainable=False) if facts.published.any() else None  # (N + 1,)
+        self._keys = self._table(np.concatenate([[PADDING_KEY], keys]))  # (R,)
+        rows = np.flatnonzero(self.items).astype(np.int32)
+        self._index = Lookup(keys[self.items[rows] - 1], rows)
+        self._vectors = self._table(trained.items.vectors)  # (R, D)
+        self._item_times = self._table(facts.item_times)  # (R,)
+        self._popularity = self._table(facts.popularity)  # (R,)
+        levels = trained.items.levels[self.items]
+        if index is not None:
+            levels[self.items == 0] = -np.inf
+        self._levels = tf.Variable(levels, trainable=False)  # (R,)
+        tables = Tables(
+            vectors=self._vectors,
+            levels=self._levels,
+            item_times=self._item_times,
+            published=self._table(facts.published) if facts.published.any() else None,
         )
-        self._popularity = tf.Variable(facts.popularity, trainable=False)  # (N + 1,)
+        self.search = (
+            ExactSearch(
+                tables,
+                items,
+                categories,
+                freshness=self._freshness,
+                has_levels=bool(levels.any()),
+                pool=self.pool,
+            )
+            if index is None
+            else InvertedSearch(tables, index, items, categories, freshness=self._freshness, pool=self.pool)
+        )
         self._attributes = Lookup(facts.vocabulary.keys, facts.vocabulary.rows)
         surfaces = facts.surfaces if len(facts.surfaces) else np.zeros(1, np.int64)
-        rows = np.arange(1, len(surfaces) + 1) if len(facts.surfaces) else np.zeros(1)
-        self._surfaces = Lookup(surfaces, rows.astype(np.int32))
+        surface_rows = np.arange(1, len(surfaces) + 1) if len(facts.surfaces) else np.zeros(1)
+        self._surfaces = Lookup(surfaces, surface_rows.astype(np.int32))
         self._kept_types = tf.Variable(facts.kept_types, trainable=False)
-        self._item_categories = tf.Variable(
-            _category_matrix(items, categories), trainable=False
-        )  # (C, N + 1)
         batch = {
             "history_keys": tf.TensorSpec((None, self.history), tf.int64, "history_keys"),
             "history_times": tf.TensorSpec((None, self.history), tf.int64, "history_times"),
@@ -83,14 +116,16 @@ class Served(tf.Module):
             "user_vector": tf.TensorSpec((None, self.width), tf.float32, "user_vector"),
             "user_vector_fresh": tf.TensorSpec((None, 1), tf.int32, "user_vector_fresh"),
             "exclude_keys": tf.TensorSpec((None, None), tf.int64, "exclude_keys"),
-            "allowed_categories": tf.TensorSpec(
-                (None, self._item_categories.shape[0]), tf.bool, "allowed_categories"
-            ),
+            "allowed_categories": tf.TensorSpec((None, self.categories), tf.bool, "allowed_categories"),
             "surface": tf.TensorSpec((None, 1), tf.int64, "surface"),
             "diversity": tf.TensorSpec((None, 1), tf.float32, "diversity"),
         }
         self.encode = tf.function(self._encode, input_signature=list(batch.values()))
         self.recommend = tf.function(self._recommend, input_signature=[*batch.values(), *more.values()])
+
+    def _table(self, values: NDArray[Any]) -> tf.Variable:
+        """What is known of the catalogue, `[N + 1, …]` with padding in row 0, by rows of the graph."""
+        return tf.Variable(values[self.items], trainable=False)
 
     def _encode(
         self,
@@ -102,7 +137,11 @@ class Served(tf.Module):
     ) -> dict[str, tf.Tensor]:
         """Histories to user vectors, float32 `[B, D]`."""
         histories = self._histories(history_keys, history_times, history_types, request_time, user_features)
-        return {"user_vector": self._untracked.encoder(histories, self._vectors, newest_only=True)}
+        return {
+            "user_vector": self._untracked.encoder(
+                histories, tf.convert_to_tensor(self._vectors), newest_only=True
+            )
+        }
 
     def _recommend(
         self,
@@ -121,36 +160,42 @@ class Served(tf.Module):
         """The best `page_size` items that pass the filters; shapes and meaning as in DESIGN §3.2."""
         histories = self._histories(history_keys, history_times, history_types, request_time, user_features)
         vector = self._current(histories, user_vector, user_vector_fresh)  # (B, D)
-        # Over the padding row, too: to leave it out here would copy the whole matrix on every call.
-        scores = tf.matmul(vector, self._vectors, transpose_b=True)  # (B, N + 1)
-        if self._has_levels:
-            scores += self._levels
-        lift = 0.0
-        if self._freshness is not None:
-            lift = _lift(self._freshness, request_time, self._item_times)  # (B, N + 1)
-        allowed = self._without_excluded(scores + lift, exclude_keys)
-        allowed = self._within_categories(allowed, allowed_categories)
-        if self._published is not None:
-            allowed = tf.where(self._published <= request_time, allowed, -np.inf)
-        top, index = tf.math.top_k(allowed, self.pool)  # of equal scores the lower index comes first
+        found = self.candidates(vector, request_time, exclude_keys, allowed_categories)
+        top, index = found.top, found.rows
         if self._untracked.ranker is not None:
-            own = tf.gather(scores, index, batch_dims=1)
-            lifted = top - own if self._freshness is not None else 0.0
-            logits = self._ranked(histories, vector, index, tf.where(top > -np.inf, own, -np.inf), surface)
+            lifted = top - found.own if self._freshness is not None else 0.0
+            own = tf.where(top > -np.inf, found.own, -np.inf)
+            logits = self._ranked(histories, vector, index, own, surface)
             top, order = tf.math.top_k(tf.where(top > -np.inf, logits + lifted, -np.inf), self.pool)
             index = tf.gather(index, order, batch_dims=1)
         top, index = self._page(top, index, diversity)
         allowed = top > -np.inf
         shown = tf.sigmoid(top) if self._untracked.ranker is not None else top
         because = tf.gather(
-            histories.items, reasons(self._vectors, histories.items, index), batch_dims=1
+            histories.items,
+            reasons(tf.convert_to_tensor(self._vectors), histories.items, index),
+            batch_dims=1,
         )  # (B, K)
         return {
-            "item_keys": tf.where(allowed, tf.gather(self._keys, index), np.int64(PADDING_KEY)),
+            "item_keys": tf.where(allowed, gather(self._keys, index), np.int64(PADDING_KEY)),
             "scores": tf.where(allowed, shown, 0.0),
-            "reason_keys": tf.where(allowed, tf.gather(self._keys, because), np.int64(PADDING_KEY)),
+            "reason_keys": tf.where(allowed, gather(self._keys, because), np.int64(PADDING_KEY)),
             "user_vector": vector,
         }
+
+    def candidates(
+        self,
+        user_vector: tf.Tensor,
+        request_time: tf.Tensor,
+        exclude_keys: tf.Tensor,
+        allowed_categories: tf.Tensor,
+    ) -> Found:
+        """What a page is made of: the best items of the retrieval that pass the filters."""
+        slots = tf.where(tf.not_equal(exclude_keys, PADDING_KEY))  # mostly few: only these are looked up
+        rows = self._index(tf.gather_nd(exclude_keys, slots))
+        # A key that this version does not know has row 0: padding, which is excluded anyway.
+        excluded = tf.stack([slots[:, 0], tf.cast(rows, tf.int64)], axis=1)
+        return self.search(Query(user_vector, request_time, excluded, allowed_categories))
 
     def _histories(
         self,
@@ -183,7 +228,7 @@ class Served(tf.Module):
         def encode_the_rest() -> tf.Tensor:
             rows = tf.where(~usable)
             rest = Histories(*(tf.gather(values, rows[:, 0]) for values in histories))
-            encoded = self._untracked.encoder(rest, self._vectors, newest_only=True)
+            encoded = self._untracked.encoder(rest, tf.convert_to_tensor(self._vectors), newest_only=True)
             return tf.tensor_scatter_nd_update(vector, rows, encoded)
 
         return tf.cond(tf.reduce_all(usable), lambda: tf.identity(vector), encode_the_rest)
@@ -196,11 +241,11 @@ class Served(tf.Module):
         real = tf.cast(recent > 0, tf.float32)[..., None]
         candidates = Candidates(
             user=vector,
-            items=tf.gather(self._vectors, index),
+            items=gather(self._vectors, index),
             scores=log_shares(tf.maximum(scores, NO_CANDIDATE)),
-            popularity=tf.gather(self._popularity, index),
-            item_times=tf.gather(self._item_times, index),
-            recent=tf.gather(self._vectors, recent) * real,
+            popularity=gather(self._popularity, index),
+            item_times=gather(self._item_times, index),
+            recent=gather(self._vectors, recent) * real,
             recent_times=tf.where(recent > 0, histories.times[:, -self._recent :], 0),
             features=histories.features,
             surface=self._surfaces(surface)[:, 0],
@@ -218,7 +263,7 @@ class Served(tf.Module):
             rows = tf.where(diversity[:, 0] > 0.0)
             some, found = (tf.gather(values, rows[:, 0]) for values in (top, index))
             wanted = tf.clip_by_value(tf.gather(diversity, rows[:, 0]), 0.0, 1.0)
-            order = diversified(some, tf.gather(self._vectors, found), wanted, self.page_size)
+            order = diversified(some, gather(self._vectors, found), wanted, self.page_size)
             scores, slots = (tf.gather(values, order, batch_dims=1) for values in (some, found))
             return (
                 tf.tensor_scatter_nd_update(plain[0], rows, scores),
@@ -228,49 +273,9 @@ class Served(tf.Module):
         page: tuple[tf.Tensor, tf.Tensor] = tf.cond(tf.reduce_any(diversity > 0.0), diverse, lambda: plain)
         return page
 
-    def _without_excluded(self, scores: tf.Tensor, exclude_keys: tf.Tensor) -> tf.Tensor:
-        """Scores `[B, N + 1]` with −inf for what is excluded, and for padding in every row."""
-        slots = tf.where(tf.not_equal(exclude_keys, PADDING_KEY))  # mostly few: only these are looked up
-        index = self._index(tf.gather_nd(exclude_keys, slots))
-        # A key that this version does not know has index 0, and padding is excluded anyway.
-        excluded = tf.stack([slots[:, 0], tf.cast(index, tf.int64)], axis=1)
-        rows = tf.range(tf.shape(scores, tf.int64)[0])
-        padding = tf.stack([rows, tf.zeros_like(rows)], axis=1)
-        at = tf.concat([padding, excluded], axis=0)
-        return tf.tensor_scatter_nd_update(scores, at, tf.fill(tf.shape(at)[:1], -np.inf))
-
-    def _within_categories(self, scores: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
-        """Scores `[B, N + 1]` with −inf for what no allowed category holds; all true means no filter."""
-
-        def filtered() -> tf.Tensor:
-            matches = tf.matmul(tf.cast(allowed, tf.float32), self._item_categories)  # (B, N + 1)
-            return tf.where(matches > 0, scores, -np.inf)
-
-        return tf.cond(tf.reduce_all(allowed), lambda: tf.identity(scores), filtered)
-
 
 class _Untracked:
     """Models that `tf.saved_model` does not see."""
 
     def __init__(self, encoder: HistoryEncoder, ranker: Ranker | None) -> None:
         self.encoder, self.ranker = encoder, ranker
-
-
-def _lift(freshness: Freshness, request_time: tf.Tensor, item_times: tf.Tensor) -> tf.Tensor:
-    """What the scores of items gain by being new, float32 `[B, N + 1]`; nothing where an item's time is not
-    known."""
-    age_s = tf.cast(tf.maximum(request_time - item_times, 0), tf.float32)
-    gained = freshness.weight * tf.pow(0.5, age_s / (freshness.half_life_days * _DAY_S))
-    return tf.where(item_times > 0, gained, 0.0)
-
-
-def _category_matrix(items: Sequence[CatalogItem], categories: Sequence[str]) -> NDArray[np.float32]:
-    """float32 `[C, N + 1]`: 1 where the item has the category, in the last row where it has none.
-
-    Padding, column 0, is in no row.
-    """
-    row_of = {category: row for row, category in enumerate(categories)}
-    matrix = np.zeros((len(categories) + 1, len(items) + 1), np.float32)
-    for column, item in enumerate(items, start=1):
-        matrix[[row_of[category] for category in item.categories] or -1, column] = 1.0
-    return matrix

@@ -10,6 +10,7 @@ import pytest
 from features.schema import EventType
 from training.config import load_config
 from training.errors import TrainingError
+from training.model_config import ModelConfig, Size
 
 CONFIGS = Path(__file__).parents[3] / "training" / "configs"
 
@@ -134,3 +135,8 @@ def test_several_faults_are_one_sentence_that_says_how_many(tmp_path: Path) -> N
 def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"absent\.toml cannot be read: No such file"):
         load_config(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(("size", "slowly"), [("small", False), ("base", False), ("large", True)])
+def test_the_large_size_alone_encodes_too_slowly_for_requests(size: Size, slowly: bool) -> None:
+    assert ModelConfig(size=size).encodes_slowly is slowly

@@ -12,7 +12,8 @@ from features.catalog import CatalogItem
 from features.schema import EventType, feature_key, item_key, item_keys, surface_key
 from tests.unit.training.models import facts, trained
 from training.cold_items import ItemVectors
-from training.golden import requests_of
+from training.golden import candidates_of, largest_difference, requests_of
+from training.index import build_index
 from training.offline import Offline
 from training.reasons import RECENCY
 from training.serving import Served
@@ -308,6 +309,53 @@ def test_the_graph_answers_as_the_model_does_request_by_request(ranker):
         assert got["item_keys"][row, :count].tolist() == KEYS[page.items - 1].tolist(), row
         assert got["scores"][row, :count] == pytest.approx(page.scores, abs=1e-4)
         assert (got["item_keys"][row, count:] == 0).all()
+
+
+@pytest.fixture(params=[False, True], ids=["retrieval", "ranked"])
+def indexed(request):
+    """A model that uses every input, a graph of it that looks through two of six lists, and its answers."""
+    model = full(request.param)
+    index = build_index(model.items.vectors, model.items.levels, lists=6, probes=2)
+    index = dataclasses.replace(index, narrow=0)
+    served, inputs = Served(model, ITEMS, CATEGORIES, page_size=10, index=index), varied()
+    asked = {f"in:{name}": array for name, array in inputs.items()}
+    return model, served, asked | {f"out:{name}": array for name, array in answer(served, inputs).items()}
+
+
+def test_a_graph_with_an_index_answers_as_the_model_does_among_what_it_found(indexed):
+    model, served, golden = indexed
+    found = candidates_of(golden, served)
+    assert largest_difference(golden, model, ITEMS, CATEGORIES, found) < 1e-4
+    assert (golden["out:item_keys"][:, 0] != 0).all()
+
+
+def test_a_wrong_answer_of_a_graph_with_an_index_is_a_difference(indexed):
+    model, served, golden = indexed
+    found = candidates_of(golden, served)
+
+    def differs(name, at, value, candidates=found):
+        changed = golden[name].copy()
+        changed[at] = value
+        return largest_difference({**golden, name: changed}, model, ITEMS, CATEGORIES, candidates)
+
+    assert differs("out:scores", (3, 2), golden["out:scores"][3, 2] + 0.01) == pytest.approx(0.01, abs=1e-3)
+    others = np.setdiff1d(KEYS, golden["out:item_keys"][3])
+    assert differs("out:item_keys", (3, 2), others[0]) == np.inf
+    # What a request excludes is none of its candidates, whoever says so.
+    best = golden["out:item_keys"][3, 0]
+    assert differs("in:exclude_keys", (3, 0), best) == np.inf
+    fewer = np.where(found == np.flatnonzero(best == KEYS)[0] + 1, 0, found)
+    assert differs("out:scores", (3, 0), golden["out:scores"][3, 0], fewer) == np.inf
+
+
+def test_a_graph_with_an_index_is_saved_and_answers_as_before(indexed, tmp_path):
+    _, served, golden = indexed
+    signatures = {"recommend": served.recommend, "encode": served.encode}
+    tf.saved_model.save(served, str(tmp_path / "m"), signatures=signatures)
+    loaded = tf.saved_model.load(str(tmp_path / "m")).signatures["recommend"]
+    got = loaded(**{name[3:]: tf.constant(a) for name, a in golden.items() if name.startswith("in:")})
+    for name, tensor in got.items():
+        assert tensor.numpy() == pytest.approx(golden[f"out:{name}"], abs=1e-5), name
 
 
 @pytest.mark.parametrize(
