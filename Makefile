@@ -71,8 +71,8 @@ publish: $(OURS)/.installed ## publish the newest export, for PROFILE (cpu, gpu)
 rollout: $(OURS)/.installed ## give the newest version traffic, step by step; ROLLOUT="--steps 1,5,25,100 --step-time 60s"
 	@$(PY) -m rollout start $(ROLLOUT)
 
-bench: env ## our figures beside floors
-	@$(PY) -m benchmarks
+bench: env ## our figures beside floors, and how they grow; PEERS=1: beside other servers; ONLY=throughput,peers; BENCH="--rounds 3"
+	@$(PY) -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers) $(BENCH)
 
 bench-rollouts: env ## ten rollouts in a row under load
 	@$(PY) -m benchmarks.rollouts

@@ -1,151 +1,144 @@
-"""`python -m benchmarks`: the gateway's throughput beside its floor and beside one without coalescing.
+"""`python -m benchmarks`: what Riptide's figures are beside floors and peers, and how they grow.
 
-All servers run at once and are measured in turn, several rounds over; what counts are the ratios within a
-round, since shared machines are faster at one moment than at the next. Medians, with the lowest and highest.
+Each scenario starts what it measures, measures it in turn in several rounds, and ends it. What counts are the
+ratios within a round, since shared machines are faster at one moment than at the next. Writes `table.md`,
+`results.json` and `growth.png` into a folder of `var/bench/`.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import platform
-import statistics
+import shutil
+import signal
 import sys
 import time
-from contextlib import ExitStack
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
 
-from benchmarks.processes import (
-    BenchmarkError,
-    cpu_s,
-    free_port,
-    listens,
-    load,
-    running,
-    serves_model,
-    users_of,
-    wait,
-)
-from features.settings import Settings, load_settings
+from benchmarks import h2load, wrk
+from benchmarks.bench import Bench
+from benchmarks.errors import BenchmarkError
+from benchmarks.growth_plot import plot
+from benchmarks.section import Section
+from benchmarks.tables import as_json, markdown
+from features.settings import load_settings
 from features.state_folder import make_state_folder
-from features.store import StoreUnavailable
+from features.store import StoreError
 
-FLOOR, COALESCED, ONE_BY_ONE = "empty grpc.aio call", "gateway", "gateway, one ModelInfer per request"
-
-
-def _measure(
-    settings: Settings, arguments: argparse.Namespace, folder: Path
-) -> list[dict[str, dict[str, float]]]:
-    users = users_of(settings)
-    if not users:
-        raise BenchmarkError(f"{settings.store}: no users; run make run once")
-    triton = {f"triton_{kind}_port": free_port() for kind in ("http", "grpc", "metrics")}
-    ports = {name: free_port() for name in (FLOOR, COALESCED, ONE_BY_ONE)}
-    rounds: list[dict[str, dict[str, float]]] = []
-    with ExitStack() as stack:
-        logs = {name: folder / f"{index}.log" for index, name in enumerate(["Triton", *ports])}
-        stack.enter_context(running(logs["Triton"], "inference", **triton))
-        workers = ["--workers", str(arguments.workers)]
-        processes = {
-            FLOOR: stack.enter_context(
-                running(logs[FLOOR], "benchmarks.floor", "--port", str(ports[FLOOR]), *workers)
-            )
-        }
-        wait("the floor", logs[FLOOR], processes[FLOOR], lambda: listens(ports[FLOOR]))
-        for name in (COALESCED, ONE_BY_ONE):
-            http_port = free_port()
-            processes[name] = stack.enter_context(
-                running(
-                    logs[name],
-                    "gateway",
-                    *workers,
-                    grpc_port=ports[name],
-                    http_port=http_port,
-                    coalesce=name == COALESCED,
-                    # Slow answers are wanted here, not fallback pages.
-                    model_timeout_ms=5000,
-                    **triton,
-                )
-            )
-            wait(name, logs[name], processes[name], lambda port=http_port: serves_model(port))  # type: ignore[misc]
-            load(
-                ports[name], users, arguments.in_flight, 3.0
-            )  # warms caches: every user's vector is kept now
-        for number in range(arguments.rounds):
-            figures: dict[str, dict[str, float]] = {}
-            for name, port in ports.items():
-                cpu = cpu_s(processes[name])
-                measured = load(port, users, arguments.in_flight, arguments.seconds, floor=name == FLOOR)
-                cpu = cpu_s(processes[name]) - cpu
-                figures[name] = asdict(measured) | {
-                    "per_s": measured.per_s,
-                    "cpu_us_per_call": cpu / measured.calls * 1e6,
-                }
-                print(f"round {number + 1}: {name}: {measured.per_s:.0f}/s", file=sys.stderr)
-            rounds.append(figures)
-    return rounds
+SCENARIOS = {
+    "throughput": "benchmarks.throughput",
+    "few-calls": "benchmarks.few_calls",
+    "sizes": "benchmarks.sizes",
+    "catalogues": "benchmarks.catalogues",
+    "histories": "benchmarks.histories",
+    "stores": "benchmarks.stores",
+    "freshness": "benchmarks.freshness",
+    "peers": "benchmarks.peers.scenario",
+    "memory": "benchmarks.memory",
+    "sweep": "benchmarks.sweep",
+}
+"""By name, the module whose `run(bench)` measures it."""
+ON_REQUEST = ("peers", "memory", "sweep")
+"""They take long, or install much: only if they are named."""
 
 
-def _table(rounds: list[dict[str, dict[str, float]]], arguments: argparse.Namespace) -> str:
-    def of(name: str, figure: str) -> str:
-        values = [figures[name][figure] for figures in rounds]
-        return f"{statistics.median(values):.4g} ({min(values):.4g}–{max(values):.4g})"
+def _names(value: str) -> list[str]:
+    names = [name for name in value.replace(",", " ").split() if name]
+    if unknown := [name for name in names if name not in SCENARIOS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(SCENARIOS)}")
+    return names
 
-    def ratio(other: str) -> str:
-        ratios = [figures[COALESCED]["per_s"] / figures[other]["per_s"] for figures in rounds]
-        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
 
-    lines = [
-        f"{arguments.in_flight} calls in flight, closed loop, {arguments.workers} worker(s), "
-        f"{len(rounds)} rounds of {arguments.seconds:g} s, {os.cpu_count()} cores ({platform.machine()}); "
-        "load generator: one Python process (grpc.aio). Median (lowest–highest).",
-        "",
-        "| server | calls/s | p50 ms | p99 ms | server CPU µs/call | generator cores | failed | degraded |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name in (FLOOR, COALESCED, ONE_BY_ONE):
-        failed = sum(int(figures[name]["failed"]) for figures in rounds)
-        degraded = sum(int(figures[name]["degraded"]) for figures in rounds)
-        looked_at = sum(int(figures[name]["looked_at"]) for figures in rounds)
-        lines.append(
-            f"| {name} | {of(name, 'per_s')} | {of(name, 'p50_ms')} | {of(name, 'p99_ms')} | "
-            f"{of(name, 'cpu_us_per_call')} | {of(name, 'generator_cpu')} | {failed} | "
-            f"{f'{degraded} of {looked_at}' if looked_at else '–'} |"
-        )
-    lines += [
-        "",
-        f"- gateway / empty call: **{ratio(FLOOR)}**",
-        f"- gateway / one ModelInfer per request: **{ratio(ONE_BY_ONE)}**",
-        "",
-    ]
-    return "\n".join(lines)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", type=_names, default=[], help=f"some of {', '.join(SCENARIOS)}")
+    parser.add_argument("--peers", action="store_true", help="the peers as well; installs them if need be")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
+    parser.add_argument("--in-flight", type=int, default=64, help="a multiple of 4")
+    return parser.parse_args()
+
+
+def _head(bench: Bench) -> str:
+    generators = ", ".join(
+        f"{name} {'is' if module.available() else 'is NOT'} installed"
+        for name, module in (("h2load", h2load), ("wrk", wrk))
+    )
+    return (
+        f"{time.strftime('%Y-%m-%d %H:%M')}, {os.cpu_count()} cores ({platform.machine()}), everything and "
+        f"the load generator on the one machine; {bench.rounds} rounds of {bench.seconds:g} s. Medians "
+        f"(lowest–highest) of the rounds; ratios are taken within a round. Load generators: {generators}; "
+        "where one is not, ours takes its place.\n"
+    )
+
+
+def _write(bench: Bench, sections: Sequence[Section]) -> str:
+    text = "\n".join([_head(bench), *(markdown(section) for section in sections)])
+    (bench.folder / "table.md").write_text(text, encoding="utf-8")
+    results = {"rounds": bench.rounds, "seconds": bench.seconds, "sections": [*map(as_json, sections)]}
+    (bench.folder / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    plot(bench.folder / "growth.png", sections)
+    return text
+
+
+def _interrupted(number: int, frame: object) -> None:
+    """SIGTERM ends a run as Ctrl-C does: with all that it has started."""
+    raise KeyboardInterrupt
 
 
 def main() -> int:
-    """Measures, prints the table, and keeps it with the raw figures under `var/bench/`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6.0)
-    parser.add_argument("--in-flight", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=1)
-    arguments = parser.parse_args()
+    """Measures, prints the tables and keeps them; 2 if a scenario could not be measured."""
+    arguments = _arguments()
+    signal.signal(signal.SIGTERM, _interrupted)
     settings = load_settings()
-    folder = settings.state_dir / "bench" / time.strftime("%Y%m%d-%H%M%S")
+    names = arguments.only or [name for name in SCENARIOS if name not in ON_REQUEST]
+    if arguments.peers and "peers" not in names:
+        names.append("peers")
     make_state_folder(settings.state_dir)
-    folder.mkdir(parents=True)
+    folder = settings.state_dir.absolute() / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    (folder / "log").mkdir(parents=True)
+    settings = settings.model_copy(update={"state_dir": settings.state_dir.absolute()})
+    bench = Bench(settings, folder, folder / "work", arguments.rounds, arguments.seconds, arguments.in_flight)
+    with (folder.parent / ".lock").open("w") as lock:
+        try:
+            # Two at once would measure each other, and delete each other's models.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another benchmark is at work; try again when it has ended", file=sys.stderr)
+            shutil.rmtree(folder)
+            return 2
+        return _measure(bench, names)
+
+
+def _measure(bench: Bench, names: Sequence[str]) -> int:
+    sections: list[Section] = []
+    status = 0
     try:
-        rounds = _measure(settings, arguments, folder)
-    except (BenchmarkError, StoreUnavailable) as error:
-        print(error, file=sys.stderr)
-        return 2
-    table = _table(rounds, arguments)
-    (folder / "table.md").write_text(table)
-    (folder / "rounds.json").write_text(json.dumps(rounds, indent=1))
-    print(table)
-    print(f"kept in {folder}")
-    return 0
+        for name in names:
+            bench.say(name)
+            began = time.perf_counter()
+            scenario = replace(bench, work=bench.work / name)
+            scenario.work.mkdir(parents=True)
+            try:
+                sections.append(import_module(SCENARIOS[name]).run(scenario))
+            except (BenchmarkError, StoreError) as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                status = 2
+            shutil.rmtree(scenario.work, ignore_errors=True)
+            bench.say(f"{name}: {time.perf_counter() - began:.0f} s")
+            text = _write(bench, sections)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        shutil.rmtree(bench.work, ignore_errors=True)
+    print(text)
+    print(f"kept in {bench.folder}")
+    return status
 
 
 if __name__ == "__main__":

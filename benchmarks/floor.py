@@ -14,7 +14,7 @@ import sys
 import grpc
 import uvloop
 
-METHOD = "/riptide.benchmark.Floor/Nothing"
+from benchmarks.target import NOTHING
 
 
 async def _nothing(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
@@ -22,7 +22,7 @@ async def _nothing(request: bytes, context: grpc.aio.ServicerContext[bytes, byte
 
 
 async def _serve(port: int) -> None:
-    service, method = METHOD.strip("/").split("/")
+    service, method = NOTHING.strip("/").split("/")
     server = grpc.aio.server(options=[("grpc.so_reuseport", 1)])
     server.add_generic_rpc_handlers(
         (

@@ -1,102 +1,165 @@
-"""The load: a closed loop of calls, a fixed number in flight, from one process with nothing else to do.
+"""Our own load generator: one process with nothing else to do.
 
-Requests are bytes made beforehand and answers are not parsed while the clock runs, so that the generator
-costs the same for every server. One answer in fifty is kept and looked at afterwards.
+    python -m benchmarks.load --port 50051 --path /riptide.v1.Recommender/Recommend --bodies FILE
+        (--in-flight 64 | --per-s 500) --seconds 6
+
+Closed loop with a number of calls in flight, or open loop at a rate (`benchmarks.open_loop`). Bodies are made
+beforehand and answers are not parsed while the clock runs, so that it costs the same for every server; one
+answer in fifty is kept and looked at afterwards. Writes one JSON object, `observed.Observed`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import resource
-import sys
 import time
-from dataclasses import asdict, dataclass
-from itertools import cycle
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+from typing import TypeAlias
 
 import grpc
-import numpy as np
 import uvloop
 
-from benchmarks.floor import METHOD as FLOOR_METHOD
-from client.riptide.v1 import recommender_pb2 as pb
-
-RECOMMEND_METHOD = "/riptide.v1.Recommender/Recommend"
+from benchmarks.http_connection import HttpConnection
+from benchmarks.observed import Observed, looked_at, percentiles_ms
+from benchmarks.open_loop import drive, poisson_schedule
+from benchmarks.target import RECOMMEND, read_bodies
 
 _CHANNELS = 4
 _TIMEOUT_S = 5.0
 _KEEP_EVERY = 50
 
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What one run of the generator saw."""
-
-    calls: int
-    failed: int
-    degraded: int
-    """Of the answers that were looked at."""
-    looked_at: int
-    seconds: float
-    p50_ms: float
-    p99_ms: float
-    generator_cpu: float
-    """Cores that the generator itself used."""
-
-    @property
-    def per_s(self) -> float:
-        """Calls answered per second."""
-        return (self.calls - self.failed) / self.seconds
+Call: TypeAlias = Callable[[bytes], Awaitable[bytes | None]]
+"""A body to its answer; None if it failed."""
 
 
-async def drive(target: str, method: str, requests: list[bytes], in_flight: int, seconds: float) -> Load:
-    """Calls `method` of `target` for `seconds`, `in_flight` calls at a time."""
-    # Channels with one connection each: several workers on a port each get some.
-    channels = [
-        grpc.aio.insecure_channel(
-            target, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
-        )
-        for _ in range(_CHANNELS)
-    ]
-    calls: cycle[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = cycle(
-        [channel.unary_unary(method) for channel in channels]
-    )
-    bodies = cycle(requests)
+async def closed_loop(calls: list[Call], bodies: list[bytes], in_flight: int, seconds: float) -> Observed:
+    """`in_flight` calls at a time for `seconds`, over `calls` and `bodies` in turn."""
     latencies: list[float] = []
     kept: list[bytes] = []
     failed = 0
+    turn = count()
     end = time.perf_counter() + seconds
 
-    async def one_after_another() -> None:
+    async def one_after_another(call: Call) -> None:
         nonlocal failed
-        call = next(calls)
-        while (began := time.perf_counter()) < end:
-            try:
-                answer = await call(next(bodies), timeout=_TIMEOUT_S)
-            except grpc.aio.AioRpcError:
+        ended = False
+        while not ended:  # at least one call each, however slow the machine
+            began = time.perf_counter()
+            answer = await call(bodies[next(turn) % len(bodies)])
+            now = time.perf_counter()
+            ended = now >= end
+            if answer is None:
                 failed += 1
-            else:
-                if len(latencies) % _KEEP_EVERY == 0:
-                    kept.append(answer)
-            latencies.append(time.perf_counter() - began)
+                continue
+            latencies.append(now - began)
+            if answer and len(latencies) % _KEEP_EVERY == 1:
+                kept.append(answer)
 
     began, cpu = time.perf_counter(), _cpu_s()
-    await asyncio.gather(*(one_after_another() for _ in range(in_flight)))
+    await asyncio.gather(*(one_after_another(calls[i % len(calls)]) for i in range(in_flight)))
     took, cpu = time.perf_counter() - began, _cpu_s() - cpu
-    for channel in channels:
-        await channel.close()
-    answers = (
-        [pb.RecommendResponse.FromString(answer) for answer in kept] if method == RECOMMEND_METHOD else []
+    mean, p50, p99 = percentiles_ms(latencies)
+    return Observed(
+        f"own, {len(bodies)}",
+        len(latencies),
+        failed,
+        took,
+        mean,
+        p50,
+        p99,
+        cpu / took,
+        **looked_at(kept),  # type: ignore[arg-type]  # the fields of that name
     )
-    p50, p99 = np.percentile(np.array(latencies) * 1000, [50, 99])
-    degraded = sum(answer.degraded != 0 or not answer.items for answer in answers)
-    return Load(len(latencies), failed, degraded, len(answers), took, float(p50), float(p99), cpu / took)
 
 
-def recommend_requests(users: list[str], limit: int = 10) -> list[bytes]:
-    """One serialized `Recommend` request per user."""
-    return [pb.RecommendRequest(user_id=user, limit=limit).SerializeToString() for user in users]
+async def open_loop(
+    calls: list[Call], bodies: list[bytes], per_s: float, seconds: float, seed: int
+) -> Observed:
+    """Calls that leave `per_s` times a second on average."""
+    kept: list[bytes] = []
+    answered = 0
+
+    async def call(index: int) -> bool:
+        nonlocal answered
+        answer = await calls[index % len(calls)](bodies[index % len(bodies)])
+        if answer is None:
+            return False
+        answered += 1
+        if answer and answered % _KEEP_EVERY == 1:
+            kept.append(answer)
+        return True
+
+    schedule = poisson_schedule(per_s, seconds, seed)
+    began, cpu = time.perf_counter(), _cpu_s()
+    outcome = await drive(schedule, call)
+    took, cpu = time.perf_counter() - began, _cpu_s() - cpu
+    mean, p50, p99 = percentiles_ms(outcome.latencies)
+    return Observed(
+        f"own, {len(bodies)}",
+        len(outcome.latencies),
+        outcome.failed,
+        took,
+        mean,
+        p50,
+        p99,
+        cpu / took,
+        offered_per_s=len(schedule) / seconds,
+        late_p99_ms=percentiles_ms(outcome.late)[2],
+        **looked_at(kept),  # type: ignore[arg-type]  # the fields of that name
+    )
+
+
+async def _run(arguments: argparse.Namespace) -> Observed:
+    bodies = read_bodies(arguments.bodies)
+    async with AsyncExitStack() as stack:
+        if arguments.http:
+            # HTTP/1.1 takes one call at a time on a connection.
+            count_of = arguments.in_flight or 64
+            calls: list[Call] = [
+                HttpConnection(arguments.port, arguments.path, _TIMEOUT_S) for _ in range(count_of)
+            ]
+        else:
+            # Channels with one connection each: several workers on a port each get some.
+            options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+            calls = []
+            for _ in range(min(_CHANNELS, arguments.in_flight or _CHANNELS)):
+                channel = grpc.aio.insecure_channel(f"127.0.0.1:{arguments.port}", options=options)
+                await stack.enter_async_context(channel)
+                calls.append(_grpc_call(channel, arguments.path))
+        if arguments.path != RECOMMEND or arguments.http:
+            calls = [_unseen(call) for call in calls]
+        gc.freeze()
+        if arguments.per_s:
+            return await open_loop(calls, bodies, arguments.per_s, arguments.seconds, arguments.seed)
+        return await closed_loop(calls, bodies, arguments.in_flight, arguments.seconds)
+
+
+def _grpc_call(channel: grpc.aio.Channel, path: str) -> Call:
+    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+
+    async def call(body: bytes) -> bytes | None:
+        try:
+            return await method(body, timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return None
+
+    return call
+
+
+def _unseen(call: Call) -> Call:
+    """The same call, of whose answer nothing but its coming counts: it is no `RecommendResponse`."""
+
+    async def unseen(body: bytes) -> bytes | None:
+        return None if await call(body) is None else b""
+
+    return unseen
 
 
 def _cpu_s() -> float:
@@ -105,19 +168,19 @@ def _cpu_s() -> float:
 
 
 def main() -> None:
-    """Reads user ids from standard input, one a line; writes one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.load")
-    parser.add_argument("--target", required=True)
-    parser.add_argument("--floor", action="store_true")
-    parser.add_argument("--in-flight", type=int, required=True)
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--path", required=True)
+    parser.add_argument("--bodies", type=Path, required=True)
+    parser.add_argument("--http", action="store_true", help="JSON over HTTP/1.1, not gRPC")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--in-flight", type=int)
+    how.add_argument("--per-s", type=float)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--seed", type=int, default=1, help="of the moments at which calls leave")
     arguments = parser.parse_args()
-    users = sys.stdin.read().split("\n")
-    method, requests = (
-        (FLOOR_METHOD, [b""]) if arguments.floor else (RECOMMEND_METHOD, recommend_requests(users))
-    )
-    load = uvloop.run(drive(arguments.target, method, requests, arguments.in_flight, arguments.seconds))
-    print(json.dumps(asdict(load)))
+    print(json.dumps(asdict(uvloop.run(_run(arguments)))))
 
 
 if __name__ == "__main__":

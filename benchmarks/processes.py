@@ -1,4 +1,4 @@
-"""Starting what is measured, waiting for it, and putting load on it."""
+"""Starting what is measured, waiting for it, and looking at what it uses."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from benchmarks.load import Load
-from features.settings import Settings
+from benchmarks import generators
+from benchmarks.errors import BenchmarkError
+from benchmarks.observed import Observed
+from benchmarks.target import recommend
+from features.settings import PREFIX, Settings
 from features.store import open_store
+
+__all__ = ["BenchmarkError"]
 
 _READY_S = 180.0
 _END_S = 30.0
 _USERS = 1000
-
-
-class BenchmarkError(Exception):
-    """Something that the benchmark needs is missing or does not start."""
+_TETHER = Path(__file__).parents[1] / "stack" / "tether.py"
+"""Lets a process end with the one that started it, however that ended."""
 
 
 def free_port() -> int:
@@ -36,44 +40,117 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def environment(**settings: object) -> dict[str, str]:
+    """This process's environment with these settings."""
+    return {**os.environ, **{f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}}
+
+
 @contextmanager
-def running(log: Path, *module: str, **settings: object) -> Iterator[psutil.Process]:
-    """`python -m module…` with these settings, until the block ends."""
-    env = {**os.environ, **{f"RIPTIDE_{name.upper()}": str(value) for name, value in settings.items()}}
+def running(
+    log: Path,
+    *module: str,
+    python: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> Iterator[psutil.Process]:
+    """`python -m module…` with these settings, until the block ends; then nothing of it is left."""
+    env = {**environment(**settings), **(variables or {})}
+    with running_command(log, str(python or sys.executable), "-m", *module, env=env) as process:
+        yield process
+
+
+@contextmanager
+def running_command(log: Path, *command: str, env: Mapping[str, str]) -> Iterator[psutil.Process]:
+    """The same of any program. Ctrl-C reaches it by this process alone, so that it is ended in order."""
+    tethered = [sys.executable, "-S", "-E", str(_TETHER), str(os.getpid()), *command]
     with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-m", *module], env=env, stdout=file, stderr=file)
+        process = subprocess.Popen(
+            tethered,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            process_group=0,
+        )
         try:
             yield psutil.Process(process.pid)
         finally:
+            # Noted before: who has lost its parent is not found any more.
+            left = [] if process.poll() is not None else _descendants(psutil.Process(process.pid))
             process.terminate()
             try:
                 process.wait(_END_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            _, alive = psutil.wait_procs(left, timeout=2.0)
+            for member in alive:
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
 
 
-def wait(what: str, log: Path, process: psutil.Process, ready: Callable[[], bool]) -> None:
+def wait(
+    what: str, log: Path, process: psutil.Process, ready: Callable[[], bool], limit_s: float = _READY_S
+) -> None:
     """Returns once it is ready.
 
     Raises:
         BenchmarkError: it ended, or is not ready in time; names its log.
     """
-    end = time.monotonic() + _READY_S
+    end = time.monotonic() + limit_s
     while not ready():
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE or time.monotonic() > end:
             raise BenchmarkError(f"{what} did not start; {log} says why")
         time.sleep(0.1)
 
 
+def run_module(*words: str, limit_s: float = 1800.0, **settings: object) -> str:
+    """What `python -m words…` prints, once it is done.
+
+    Raises:
+        BenchmarkError: it fails; with what it said.
+    """
+    return _run([sys.executable, "-m", *words], environment(**settings), limit_s)
+
+
+def run_in_triton(settings: Settings, *words: str, limit_s: float = 600.0, **variables: str) -> str:
+    """The same in Triton's environment, with these environment variables as well.
+
+    Raises:
+        BenchmarkError: it fails; with what it said.
+    """
+    # What it imports of ours is in the folder above; nothing is installed.
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return _run([str(settings.triton_python), "-m", *words], {**os.environ, **path, **variables}, limit_s)
+
+
+def _run(command: Sequence[str], env: dict[str, str], limit_s: float) -> str:
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=limit_s)
+    except subprocess.TimeoutExpired as error:
+        raise BenchmarkError(f"{' '.join(command)}: not done after {limit_s:.0f} s") from error
+    if done.returncode:
+        raise BenchmarkError(f"{' '.join(command)}: {(done.stdout + done.stderr).strip()[-2000:]}")
+    return done.stdout
+
+
+def http_get(port: int, path: str) -> bytes | None:
+    """What an HTTP server of this machine answers; None if it does not answer with status 200."""
+    # No proxy: what is asked runs here.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return bytes(answer.read())
+    except OSError:
+        return None
+
+
 def serves_model(port: int) -> bool:
     """Whether the gateway with this HTTP port has a model version to call."""
+    said = http_get(port, "/readyz")
     try:
-        # No proxy: what is asked runs here.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return bool(json.load(answer) == {"gateway": "SERVING", "model": "SERVING"})
-    except (OSError, ValueError):
+        return said is not None and json.loads(said) == {"gateway": "SERVING", "model": "SERVING"}
+    except ValueError:
         return False
 
 
@@ -83,20 +160,31 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def load(port: int, users: Sequence[str], in_flight: int, seconds: float, *, floor: bool = False) -> Load:
-    """A closed loop from a process of its own (`benchmarks.load`)."""
-    command = [sys.executable, "-m", "benchmarks.load", "--target", f"127.0.0.1:{port}"]
-    command += ["--in-flight", str(in_flight), "--seconds", str(seconds), *(["--floor"] if floor else [])]
-    done = subprocess.run(command, input="\n".join(users), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchmarkError(f"the load generator failed: {done.stderr.strip().splitlines()[-1]}")
-    return Load(**json.loads(done.stdout))
+def load(port: int, users: Sequence[str], in_flight: int, seconds: float) -> Observed:
+    """A closed loop of `Recommend` from our own generator."""
+    return generators.closed(recommend(port, users), in_flight, seconds, own=True)
 
 
 def cpu_s(process: psutil.Process) -> float:
     """Seconds of CPU that a process and all that it has started have used."""
-    family = [process, *process.children(recursive=True)]
-    return float(sum(times.user + times.system for times in (member.cpu_times() for member in family)))
+    total = 0.0
+    for member in family(process):
+        with suppress(psutil.NoSuchProcess):
+            times = member.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """The process and all that it has started, as far as they run."""
+    return [process, *_descendants(process)]
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
 
 
 def users_of(settings: Settings) -> list[str]:

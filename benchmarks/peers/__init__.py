@@ -1,0 +1,1 @@
+"""Servers that are compared with the gateway: the same SavedModel, the same read of the store."""

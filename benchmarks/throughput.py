@@ -1,0 +1,72 @@
+"""Throughput at 64 calls in flight: the gateway, the floors under it, and a gateway without batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from benchmarks.bench import Bench, Server, closed_load, measure
+from benchmarks.deployment import Deployment, deployed
+from benchmarks.models import small
+from benchmarks.peers.peer import IN_PROCESS
+from benchmarks.processes import free_port, listens, running, wait
+from benchmarks.section import Ratio, Section
+from benchmarks.target import nothing
+from benchmarks.triton_floor import raw_model_infer
+
+EMPTY, GATEWAY, ONE_BY_ONE = "empty grpc.aio call", "gateway + Triton", "gateway, one ModelInfer per request"
+TWO_WORKERS = ", 2 workers"
+
+
+@contextmanager
+def empty_call(bench: Bench, workers: int = 1) -> Iterator[Server]:
+    """The floor, serving."""
+    name = EMPTY + (TWO_WORKERS if workers == 2 else "")
+    port = free_port()
+    log = bench.log(name.replace(" ", "-"))
+    with running(log, "benchmarks.floor", "--port", str(port), "--workers", str(workers)) as process:
+        wait(name, log, process, lambda: listens(port))
+        yield Server(name, nothing(port), {"server": process})
+
+
+def run(bench: Bench) -> Section:
+    """Measures, with one worker and with two."""
+    model = small(bench)
+    section = Section(
+        f"Throughput: {bench.in_flight} calls in flight, small model ({model.items} items), vectors kept"
+    )
+    with ExitStack() as stack:
+        deployment: Deployment = stack.enter_context(deployed(bench, "throughput", model, drive=True))
+        servers = [
+            stack.enter_context(empty_call(bench)),
+            deployment.gateway(GATEWAY),
+            deployment.gateway(ONE_BY_ONE, coalesce=False),
+            raw_model_infer(deployment),
+            stack.enter_context(IN_PROCESS.serving(deployment)),
+            stack.enter_context(empty_call(bench, 2)),
+            deployment.gateway(GATEWAY + TWO_WORKERS, workers=2),
+        ]
+        own = [servers[0], servers[1]]
+        for number in range(1, bench.rounds + 1):
+            for server in servers:
+                section.measured.append(measure(bench, server, number, in_flight=bench.in_flight))
+            for server in own:
+                section.measured.append(measure(bench, server, number, in_flight=bench.in_flight, own=True))
+    load, own_load = closed_load(bench.in_flight), closed_load(bench.in_flight, own=True)
+
+    def ratio(of: str, by: str, at_least: float | None = None, at: str = load) -> Ratio:
+        return Ratio(f"{of} / {by}, calls/s, {at}", (of, at), (by, at), at_least=at_least)
+
+    section.ratios += [
+        ratio(GATEWAY, EMPTY, 0.70),
+        ratio(GATEWAY + TWO_WORKERS, EMPTY + TWO_WORKERS, 0.70),
+        ratio(GATEWAY, EMPTY, at=own_load),
+        ratio(GATEWAY, ONE_BY_ONE),
+        ratio(GATEWAY, IN_PROCESS.name, 2.5),
+        ratio(GATEWAY + TWO_WORKERS, GATEWAY),
+    ]
+    section.notes.append(
+        "h2load varies between four users; our own generator between all, and it looks at answers. "
+        "CPU of the gateway and of Triton is counted with all processes that each has started."
+    )
+    return section
