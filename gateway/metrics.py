@@ -95,7 +95,7 @@ class _Counts:
     def flush(self) -> None:
         gathered, self._gathered = self._gathered, Count()
         for labels, count in gathered.items():
-            self._counter.labels(*labels).inc(count)
+            (self._counter.labels(*labels) if labels else self._counter).inc(count)
 
 
 class Metrics:

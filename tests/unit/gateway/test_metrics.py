@@ -11,6 +11,11 @@ from types import SimpleNamespace
 from gateway.metrics import Metrics
 metrics = Metrics()
 rows = [SimpleNamespace(answer=answer, behind=False) for answer in (None, "kept", "kept")]
+rows.append(SimpleNamespace(answer="old", behind=True))
+metrics.waits_for_encoder()
+metrics.refreshed([0.02, 0.3])
+metrics.refresh_dropped()
+metrics.backlog(7)
 metrics.batch(3, rows, 0.5, 2.0)
 for duration in (0.0004, 0.0005, 0.0006, 0.2, 7.0):
     metrics.answered("Recommend", "OK", duration)
@@ -64,6 +69,13 @@ def test_flushed_figures_of_all_workers_add_up_and_fall_into_the_right_buckets(t
     assert value("riptide_batch_rows_sum") == 6
     assert value('riptide_user_vectors_total{source="encoded"}') == 2
     assert value('riptide_user_vectors_total{source="cached"}') == 4
+    assert value('riptide_user_vectors_total{source="lagging"}') == 2
+    assert value("riptide_encoder_waits_total") == 2
+    assert value('riptide_vector_refreshes_total{outcome="stored"}') == 4
+    assert value('riptide_vector_refreshes_total{outcome="dropped"}') == 2
+    assert value('riptide_vector_lag_seconds_bucket{le="0.025"}') == 2
+    # Of workers that live: these have ended, but nobody has said so yet.
+    assert value("riptide_encoder_backlog") == 14
     assert value('riptide_stage_duration_seconds_bucket{le="0.002",stage="model",version="3"}') == 2
     assert value('riptide_stage_duration_seconds_bucket{le="0.001",stage="model",version="3"}') == 0
     assert value('riptide_degraded_total{reason="COLD_START"}') == 2
