@@ -66,7 +66,7 @@ def test_flushed_figures_of_all_workers_add_up_and_fall_into_the_right_buckets(t
     assert abs(value(f'{duration}_sum{{method="Recommend"}}') - 2 * 7.7025) < 1e-9
     assert value('riptide_stage_duration_seconds_count{stage="queue",version="3"}') == 4
     assert value("riptide_batch_rows_count") == 2
-    assert value("riptide_batch_rows_sum") == 6
+    assert value("riptide_batch_rows_sum") == 8
     assert value('riptide_user_vectors_total{source="encoded"}') == 2
     assert value('riptide_user_vectors_total{source="cached"}') == 4
     assert value('riptide_user_vectors_total{source="lagging"}') == 2
