@@ -75,6 +75,8 @@ class Coalescer(Generic[Asked, Answer]):
         self._gathering = False
         self._open = 0
         self._looking = False
+        # Kept, since to ask for it is a system call, the number of this process.
+        self._loop = asyncio.get_running_loop()
 
     async def submit(self, asked: Asked, timeout_s: float) -> Answer:
         """The answer to `asked`.
@@ -82,7 +84,7 @@ class Coalescer(Generic[Asked, Answer]):
         Raises:
             ModelUnavailable: none within `timeout_s`.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         entry: Waiting[Asked, Answer] = Waiting(asked, loop.create_future(), loop.time() + timeout_s)
         self._open += 1
         if not self._join:
@@ -92,7 +94,7 @@ class Coalescer(Generic[Asked, Answer]):
             self._gather()
         if not self._looking:
             self._looking = True
-            loop.call_later(_LOOK_S, self._look)
+            self._loop.call_later(_LOOK_S, self._look)
         try:
             return await entry.answer
         finally:
@@ -129,7 +131,7 @@ class Coalescer(Generic[Asked, Answer]):
             return
         if not self._running:
             self._gathering = True
-            asyncio.get_running_loop().call_soon(self._turn, 0, 0)
+            self._loop.call_soon(self._turn, 0, 0)
         elif len(self._running) == 1 and len(self._waiting) >= self._enough:
             self._start_next()
 
@@ -138,7 +140,7 @@ class Coalescer(Generic[Asked, Answer]):
         now = len(self._waiting)
         quiet = 0 if now > before else quiet + 1
         if quiet < _QUIET_TURNS and now < self._enough:
-            asyncio.get_running_loop().call_soon(self._turn, now, quiet)
+            self._loop.call_soon(self._turn, now, quiet)
             return
         self._gathering = False
         self._start_next()
@@ -153,7 +155,7 @@ class Coalescer(Generic[Asked, Answer]):
             self._start(batch)
 
     def _start(self, batch: list[Waiting[Asked, Answer]]) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(batch))
+        task = self._loop.create_task(self._run(batch))
         self._running[task] = batch
         task.add_done_callback(self._finished)
 
@@ -171,12 +173,11 @@ class Coalescer(Generic[Asked, Answer]):
 
     def _look(self) -> None:
         """Expires those whose time is up, and looks again as long as there are any."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         for entries in (self._waiting, *self._running.values()):
             for entry in entries:
                 if entry.deadline <= now:
                     entry.expire()
         self._looking = self._open > 0
         if self._looking:
-            loop.call_later(_LOOK_S, self._look)
+            self._loop.call_later(_LOOK_S, self._look)
