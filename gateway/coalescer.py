@@ -34,13 +34,15 @@ _LOOK_S = 0.005
 class Waiting(Generic[Asked, Answer]):
     """A request in the queue, and the future that its caller awaits."""
 
-    __slots__ = ("answer", "asked", "deadline")
+    __slots__ = ("answer", "aside", "asked", "deadline")
 
     def __init__(self, asked: Asked, answer: asyncio.Future[Answer], deadline: float) -> None:
         self.asked = asked
         self.answer = answer
         self.deadline = deadline
         """On the event loop's clock, seconds."""
+        self.aside = False
+        """Whether it is out of its batch, until `put_first`: what befalls the batch is not its business."""
 
     def expire(self) -> None:
         """Gives its caller an error, unless there is an answer."""
@@ -102,6 +104,7 @@ class Coalescer(Generic[Asked, Answer]):
 
     def put_first(self, entry: Waiting[Asked, Answer]) -> None:
         """Takes back an entry that `answer_batch` was given and has set aside: it waited once already."""
+        entry.aside = False
         if not self._join:
             self._start([entry])
         else:
@@ -168,7 +171,7 @@ class Coalescer(Generic[Asked, Answer]):
             await self._answer_batch(batch)
         except Exception as error:
             for entry in batch:
-                if not entry.answer.done():
+                if not (entry.aside or entry.answer.done()):
                     entry.answer.set_exception(error)
 
     def _look(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from features.record import CachedAnswer
@@ -133,6 +133,11 @@ class EncoderQueue:
             self.push(*parked.popitem())
         if not parked:
             self._parked.pop(version, None)
+
+    def keep_parked(self, versions: Collection[int]) -> None:
+        """Puts in who was kept for a version that is none of these, and may belong to another one by now."""
+        for version in self._parked.keys() - versions:
+            self.unpark(version)
 
     def forget(self, user_id: str) -> None:
         """Leaves a user out, but for reads that wait for them already."""

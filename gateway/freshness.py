@@ -44,7 +44,8 @@ def cached(record: UserRecord, version: ServingVersion, now_ns: int) -> Cached:
         return NOTHING
     since_ns = now_ns
     if answer.revision != record.revision:
-        since_ns = min(since_ns, answer.behind_since or answer.computed_at * _NS)
+        # At least a moment ago, whatever the clock of who wrote it says: another machine's may be ahead.
+        since_ns = min(since_ns - 1, answer.behind_since or answer.computed_at * _NS)
     times = record.counting(version.counts).times
     if len(times):
         since_ns = min(since_ns, _next_age(int(times[-1]), answer.computed_at) * _NS)

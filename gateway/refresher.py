@@ -204,6 +204,7 @@ class Refresher:
             log.warning("version %d is encoded with its requests: %s", version, error)
         self._gone = {number: at for number, at in self._gone.items() if number in self._router.ready}
         self._gone[version] = time.monotonic()
+        self._queue.keep_parked(self._router.ready)
         # One is tried again then, when `encodes` says yes; if there is an encoder, the others follow.
         asyncio.get_running_loop().call_later(_TRY_AGAIN_S, self._queue.unpark, version, 1)
 

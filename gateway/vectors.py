@@ -117,6 +117,7 @@ class Vectors:
         if self.refresher.wait_s(version) > patience_s:
             return False
         self.metrics.waits_for_encoder()
+        entry.aside = True
         task = asyncio.get_running_loop().create_task(self._wait(entry, version, patience_s, submit))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)

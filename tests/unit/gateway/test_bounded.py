@@ -14,7 +14,7 @@ from features.catalog import Catalog
 from features.record import CachedAnswer, Event
 from features.schema import EventType, item_key
 from gateway import refresher
-from gateway.errors import VersionGone
+from gateway.errors import ModelUnavailable, VersionGone
 from gateway.recommend import Degraded
 from tests.unit.gateway.fakes import encoding
 from tests.unit.gateway.request_path import RequestPath
@@ -111,6 +111,20 @@ async def test_who_waits_for_the_encoder_holds_up_nobody(path: RequestPath) -> N
     quick = await path.page("quick")
     assert quick.degraded is Degraded.NO
     assert not slow.done()
+    path.scorer.encoder_gate.set()
+    assert (await slow).degraded is Degraded.NO
+
+
+async def test_who_waits_for_the_encoder_does_not_share_the_failure_of_the_others(path: RequestPath) -> None:
+    path.saw("slow", "1")
+    path.saw("quick", "2")
+    encoded(path, "quick", ago_s=1)
+    path.scorer.encoder_gate.clear()
+    path.scorer.error = ModelUnavailable("told to fail")
+    slow = asyncio.create_task(path.page("slow"))
+    quick = await path.page("quick")
+    assert quick.degraded is Degraded.MODEL_UNAVAILABLE
+    path.scorer.error = None
     path.scorer.encoder_gate.set()
     assert (await slow).degraded is Degraded.NO
 

@@ -56,6 +56,17 @@ def test_a_vector_lags_since_the_first_event_that_it_does_not_cover(catalog: Cat
     assert found.within(4.1) is record.answer
 
 
+def test_a_vector_that_does_not_cover_an_event_lags_whatever_the_clocks_say(catalog: Catalog) -> None:
+    now = int(time.time())
+    record = encoded(user(("1", now - 1000)), now)
+    record = with_events(record, [Event("u", "2", EventType.CLICK, now - 900)], 100).record
+    assert record.answer is not None
+    # The event came through a gateway whose clock is a minute ahead of this one's.
+    found = cached(record, serving_version(7, catalog), record.answer.behind_since - 60 * 10**9)
+    assert found.lag_s > 0
+    assert found.within(0) is None
+
+
 @pytest.mark.parametrize(("age_s", "next_s"), [(0, 1), (1, 3), (2, 3), (3, 7), (100, 127), (127, 255)])
 def test_a_vector_lags_from_when_the_last_event_is_about_twice_as_old(
     catalog: Catalog, age_s: int, next_s: int
