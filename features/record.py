@@ -195,8 +195,13 @@ def with_answer(record: UserRecord, answer: CachedAnswer) -> UserRecord:
         return record
     if old is not None and not len(answer.page_keys):
         answer = replace(answer, page_keys=old.page_keys, page_is_current=False)
-    # When the first change came that it does not cover is not known, only that it was not read yet.
-    behind_since = 0 if answer.revision == record.revision else answer.computed_at * _NS
+    if answer.revision == record.revision:
+        behind_since = 0
+    elif old is not None and old.revision == answer.revision:
+        behind_since = old.behind_since
+    else:
+        # When the first change came that it does not cover is not known, only that it was not read yet.
+        behind_since = answer.computed_at * _NS
     return replace(record, answer=replace(answer, behind_since=behind_since))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -52,7 +51,7 @@ class Answers:
 
 
 def answers_to_keep(
-    version: int, asked: Sequence[tuple[int, PageRequest]], rows: Sequence[Row], scores: Scores
+    version: int, asked: Sequence[tuple[int, PageRequest]], rows: Sequence[Row], scores: Scores, now: int
 ) -> dict[str, CachedAnswer]:
     """The answers worth keeping: new vectors, and the plain page of a user whose kept one is not current.
 
@@ -64,8 +63,8 @@ def answers_to_keep(
         asked: the requests that may be kept, each with its place in the batch.
         rows: the whole batch, as it was sent.
         scores: its answer.
+        now: Unix seconds, the moment that it was asked for.
     """
-    now = int(time.time())
     answers: dict[str, CachedAnswer] = {}
     for index, request in asked:
         if request.time:

@@ -26,7 +26,7 @@ from gateway.page import PageRequest
 from gateway.routing import Router
 from gateway.scorer import Scorer
 from gateway.shadow import Shadow
-from gateway.vectors import Asked, Vector, Vectors
+from gateway.vectors import Asked, Inline, Vector, Vectors
 from gateway.versions import ServingVersion
 
 
@@ -102,9 +102,10 @@ class Batches:
 
     async def close(self) -> None:
         """Finishes what is in flight, caches included."""
-        await self.vectors.close()
-        for lane in list(self._lanes.values()):
-            await lane.close()
+        for _ in range(2):  # a batch that ends may set requests aside, and those come back
+            for lane in list(self._lanes.values()):
+                await lane.close()
+            await self.vectors.close()
         await self.shadow.close()
         await self.answers.close()
 
@@ -117,7 +118,9 @@ class Batches:
         records = await self.read([entry.asked.request.user_id for entry in batch], left_s)
         features_ms = _ms_since(began)
 
-        now_ns = time.time_ns()
+        now_ns, inline = time.time_ns(), Inline()
+        now = now_ns // 1_000_000_000
+        expired = False
         known: list[tuple[Waiting[Asked, Scored], Row, Stages]] = []
         stale_users: set[str] = set()
         for entry, record in zip(batch, records, strict=True):
@@ -126,12 +129,15 @@ class Batches:
                 if not entry.answer.done():
                     entry.answer.set_result(Scored(version, record, stages))
                 continue
-            vector = self.vectors.choose(entry, record, version, now_ns, self.of(number).put_first)
+            vector = self.vectors.choose(entry, record, version, now_ns, inline, self.of(number).put_first)
             if vector is None:
+                expired = expired or not (entry.aside or entry.asked.cohort == PINNED)
                 continue
             if vector.stale:
                 stale_users.add(entry.asked.request.user_id)
             known.append((entry, _row(entry.asked.request, record, vector), stages))
+        if expired:
+            self.figures.batch_failed(number)
         if not known:
             return
 
@@ -144,7 +150,7 @@ class Batches:
         try:
             scores = await self.scorer.score(
                 version,
-                model_inputs(version, rows),
+                model_inputs(version, rows, now),
                 reasons=any(entry.asked.request.explain for entry in entries),
                 vectors=stale,
                 timeout_s=max(entry.deadline for entry in entries) - asyncio.get_running_loop().time(),
@@ -178,7 +184,7 @@ class Batches:
                 )
         # What an operator looks at leaves no trace in the user's record.
         asked = [(i, e.asked.request) for i, e in enumerate(entries) if e.asked.cohort != PINNED]
-        self.answers.keep(answers_to_keep(number, asked, rows, scores))
+        self.answers.keep(answers_to_keep(number, asked, rows, scores, now))
         if self.router.shadowed is not None and version is self.router.serving:
             live = [index for index, entry in enumerate(entries) if entry.asked.cohort == STABLE]
             self.shadow.offer(live, rows, scores, crowded=self.of(number).backlog >= self.max_batch)

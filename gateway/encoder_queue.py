@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from features.record import CachedAnswer
@@ -61,6 +61,19 @@ class EncoderQueue:
     def awaited(self) -> int:
         """Users whom reads wait for."""
         return len(self._awaited)
+
+    @property
+    def parked(self) -> int:
+        """Users who are kept until there is an encoder of their version."""
+        return sum(map(len, self._parked.values()))
+
+    @property
+    def oldest(self) -> float | None:
+        """When the first of all came who wait, on the clock of `time.monotonic`; None if nobody does."""
+        waiting = (due.since for users in (self._due, self._awaited) for due in users.values())
+        return min(
+            (*waiting, *(since for users in self._parked.values() for since in users.values())), default=None
+        )
 
     @property
     def resting(self) -> int:
@@ -118,25 +131,39 @@ class EncoderQueue:
             self._resting[user_id] = None
             asyncio.get_running_loop().call_later(_REST_S, self._rested, user_id)
 
+    def put_back(self, users: Mapping[str, float]) -> None:
+        """Puts users in before those who came since, user → since."""
+        old = {
+            user_id: Due(since)
+            for user_id, since in users.items()
+            if user_id not in self._awaited and user_id not in self._due
+        }
+        self._due = {**old, **self._due}
+        while len(self._due) > _MOST_DUE:
+            del self._due[next(iter(self._due))]
+            self._dropped()
+        if self._due:
+            self.filled.set()
+
     def park(self, user_id: str, due: Due, version: int) -> None:
         """Keeps a user until there is an encoder of the version."""
         parked = self._parked.setdefault(version, {})
-        if len(parked) < _MOST_DUE:
-            parked[user_id] = due.since
-        else:
+        parked[user_id] = due.since
+        if len(parked) > _MOST_DUE:
+            del parked[next(iter(parked))]
             self._dropped()
 
     def unpark(self, version: int, most: int | None = None) -> None:
         """Puts those in, or the `most` newest of them, who were kept for the version."""
-        parked = self._parked.get(version, {})
-        for _ in range(len(parked) if most is None else min(most, len(parked))):
-            self.push(*parked.popitem())
-        if not parked:
-            self._parked.pop(version, None)
+        parked = self._parked.pop(version, {})
+        taken = dict(list(parked.items())[-(len(parked) if most is None else most) :])
+        if left := {user_id: since for user_id, since in parked.items() if user_id not in taken}:
+            self._parked[version] = left
+        self.put_back(taken)
 
     def keep_parked(self, versions: Collection[int]) -> None:
         """Puts in who was kept for a version that is none of these, and may belong to another one by now."""
-        for version in self._parked.keys() - versions:
+        for version in [version for version in self._parked if version not in versions]:
             self.unpark(version)
 
     def forget(self, user_id: str) -> None:

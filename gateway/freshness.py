@@ -46,8 +46,7 @@ def cached(record: UserRecord, version: ServingVersion, now_ns: int) -> Cached:
     if answer.revision != record.revision:
         # At least a moment ago, whatever the clock of who wrote it says: another machine's may be ahead.
         since_ns = min(since_ns - 1, answer.behind_since or answer.computed_at * _NS)
-    times = record.counting(version.counts).times
-    if len(times):
+    elif len(times := record.counting(version.counts).times):
         since_ns = min(since_ns, _next_age(int(times[-1]), answer.computed_at) * _NS)
     return Cached(answer, (now_ns - since_ns) / _NS)
 

@@ -147,9 +147,12 @@ class Methods:
 
     async def record_events(self, request: pb.RecordEventsRequest, call: Call) -> Answer:
         events = check_events(request.events, self.router.catalogs)
-        async with asyncio.timeout(call.remaining_s):
-            appended = await self.store.append(events)
-        self.refresher.note({event.user_id for event in events})
+        try:
+            async with asyncio.timeout(call.remaining_s):
+                appended = await self.store.append(events)
+        finally:
+            # Also if the time is up: the store may have taken them all the same.
+            self.refresher.note({event.user_id for event in events})
         self.metrics.events(appended.recorded, appended.duplicates)
         response = pb.RecordEventsResponse(
             recorded=appended.recorded, duplicates=appended.duplicates, request_id=call.request_id

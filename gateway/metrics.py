@@ -131,9 +131,15 @@ class Metrics:
         )
         self._backlog = Gauge(
             "riptide_encoder_backlog",
-            "Users who wait for the encoder.",
+            "Users who wait for the encoder, also where there is none.",
             registry=registry,
             multiprocess_mode="livesum",
+        )
+        self._oldest = Gauge(
+            "riptide_encoder_oldest_seconds",
+            "How long the user has waited for the encoder who came first.",
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self._degraded = _Counts(
             "riptide_degraded", "Pages that are not the full answer of the model.", ["reason"], registry
@@ -201,9 +207,10 @@ class Metrics:
         """Counts a user who fell out of the encoder's queue."""
         self._refreshes.add(1, "dropped")
 
-    def backlog(self, users: int) -> None:
-        """Says how many users wait for the encoder."""
+    def backlog(self, users: int, oldest_s: float) -> None:
+        """Says how many users wait for the encoder, and how long the first of them has."""
         self._backlog.set(users)
+        self._oldest.set(oldest_s)
 
     def events(self, recorded: int, duplicates: int) -> None:
         """Counts recorded events."""

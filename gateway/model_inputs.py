@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,15 +76,17 @@ def knows(version: ServingVersion, record: UserRecord) -> bool:
 
 
 def model_inputs(
-    version: ServingVersion, rows: Sequence[Row], only: Collection[str] | None = None
+    version: ServingVersion, rows: Sequence[Row], now: int, only: Collection[str] | None = None
 ) -> dict[str, NDArray[Any]]:
     """The inputs of `rows`, those that `version` lists and no others; with `only`, no others than these.
+
+    `now`: Unix seconds, the moment of rows that name none.
 
     Returns:
         name → `[len(rows), width]`, with the types and widths of `version.inputs`.
     """
     histories = [row.record.counting(version.counts) for row in rows]
-    batch = _Batch(rows, histories, version)
+    batch = _Batch(rows, histories, version, now)
     return {
         name: _FILL[name](batch, tensor.width)
         for name, tensor in version.inputs.items()
@@ -98,6 +99,7 @@ class _Batch(NamedTuple):
     histories: Sequence[UserRecord]
     """Of each row, what the version is told of it."""
     version: ServingVersion
+    now: int
 
 
 def _history_keys(batch: _Batch, width: int) -> NDArray[Any]:
@@ -113,8 +115,7 @@ def _history_types(batch: _Batch, width: int) -> NDArray[Any]:
 
 
 def _request_time(batch: _Batch, width: int) -> NDArray[Any]:
-    now = int(time.time())
-    return np.array([[row.time or now] for row in batch.rows], np.int64)
+    return np.array([[row.time or batch.now] for row in batch.rows], np.int64)
 
 
 def _user_features(batch: _Batch, width: int) -> NDArray[Any]:

@@ -59,13 +59,19 @@ class Refresher:
 
     @property
     def backlog(self) -> int:
-        """Users who wait."""
-        return len(self._queue)
+        """Users who wait, those without an encoder included."""
+        return len(self._queue) + self._queue.parked
+
+    @property
+    def oldest_s(self) -> float:
+        """How long the one of them has waited who came first; 0 if nobody waits."""
+        since = self._queue.oldest
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def idle(self) -> bool:
         """Whether nobody waits, is being encoded, or was so a moment ago."""
-        return not (self.backlog or self._encoding or self._queue.resting)
+        return not (len(self._queue) or self._encoding or self._queue.resting)
 
     def note(self, user_ids: Iterable[str]) -> None:
         """Notes that the vectors of users are outdated by now."""
@@ -107,17 +113,22 @@ class Refresher:
         """Encodes until cancelled."""
         while True:
             await self._queue.filled.wait()
+            # Where nothing has to be waited for, a long queue would else be gone through in one go.
+            await asyncio.sleep(0)
+            self._queue.keep_parked(self._router.ready)
             self._encoding = True
             batch, versions = self._next_batch()
             try:
+                if not batch and len(self._queue):  # no version can be called
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
                 await self._refresh(batch, versions)
             except Exception as error:
                 passing = isinstance(error, StoreError | TimeoutError)
-                for user_id, due in batch.items():
+                for due in batch.values():
                     due.settle(ModelUnavailable(f"not encoded: {error!r}"))
-                    if passing:  # a defect would come again and again
-                        self._queue.push(user_id, due.since)
-                if passing:
+                if passing:  # a defect would come again and again
+                    self._queue.put_back({user_id: due.since for user_id, due in batch.items()})
                     log.warning("user vectors wait for the store: %s", str(error) or "no answer in time")
                 else:
                     log.exception("user vectors were not refreshed")
@@ -133,11 +144,10 @@ class Refresher:
         def has_room(user_id: str, due: Due) -> bool:
             wanted = self._router.ready.get(due.version) if due.version is not None else None
             version = wanted or self._router.choose(user_id).version
-            if version is not None:
-                if rows[version.version] >= self._room(version.version):
-                    return False
-                rows[version.version] += 1
-                versions[user_id] = version
+            if version is None or rows[version.version] >= self._room(version.version):
+                return False
+            rows[version.version] += 1
+            versions[user_id] = version
             return True
 
         return self._queue.take(has_room), versions
@@ -153,9 +163,9 @@ class Refresher:
         read_at = time.time()
         by_version: dict[int, dict[str, UserRecord]] = {}
         for (user_id, due), record in zip(batch.items(), records, strict=True):
-            version = versions.get(user_id)
-            if version is None or not knows(version, record):
-                due.settle(ModelUnavailable("nothing to encode, or nothing to do it with"))
+            version = versions[user_id]
+            if not knows(version, record):
+                due.settle(ModelUnavailable("there is nothing to encode"))
             elif (current := cached(record, version, int(read_at * 1e9)).within(0.0)) is not None:
                 due.settle(current)
             elif self.encodes(version):
@@ -172,27 +182,33 @@ class Refresher:
                 for user_id in of_users:
                     self._without_encoder(user_id, batch[user_id], number)
                 continue
+            self._gone.pop(number, None)
+            self._queue.unpark(number)
+            for user_id in of_users:
+                nothing = ModelUnavailable("the encoder's answer is not finite")
+                batch[user_id].settle(answers.get(user_id, nothing))
             async with asyncio.timeout(_STORE_TIMEOUT_S):
                 await self._store.put_answers(answers)
             now = time.monotonic()
-            for user_id in of_users:
-                batch[user_id].settle(answers[user_id])
+            for user_id in answers:
                 self._queue.rest(user_id)
-            self._metrics.refreshed([now - batch[user_id].since for user_id in of_users])
-            self._gone.pop(number, None)
-            self._queue.unpark(number)
+            self._metrics.refreshed([now - batch[user_id].since for user_id in answers])
 
     async def _encode(
         self, version: ServingVersion, records: dict[str, UserRecord], read_at: int
     ) -> dict[str, CachedAnswer]:
         rows = [Row(record, None, (), (), include_seen=True) for record in records.values()]
         began = time.perf_counter()
-        inputs = model_inputs(version, rows, ENCODER_INPUTS)
+        inputs = model_inputs(version, rows, read_at, ENCODER_INPUTS)
         vectors = await self._scorer.encode(version, inputs, timeout_s=_CALL_TIMEOUT_S)
         self._learn(version.version, (time.perf_counter() - began) / len(rows))
+        finite = [bool(np.isfinite(vector).all()) for vector in vectors]
+        if not all(finite):
+            log.error("version %d: %d user vectors are not finite", version.version, finite.count(False))
         return {
             user_id: CachedAnswer(version.version, record.revision, read_at, vector, _NO_PAGE, False)
-            for (user_id, record), vector in zip(records.items(), vectors, strict=True)
+            for (user_id, record), vector, is_finite in zip(records.items(), vectors, finite, strict=True)
+            if is_finite
         }
 
     def _learn(self, version: int, row_s: float) -> None:
@@ -204,7 +220,6 @@ class Refresher:
             log.warning("version %d is encoded with its requests: %s", version, error)
         self._gone = {number: at for number, at in self._gone.items() if number in self._router.ready}
         self._gone[version] = time.monotonic()
-        self._queue.keep_parked(self._router.ready)
         # One is tried again then, when `encodes` says yes; if there is an encoder, the others follow.
         asyncio.get_running_loop().call_later(_TRY_AGAIN_S, self._queue.unpark, version, 1)
 

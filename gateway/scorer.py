@@ -73,10 +73,11 @@ class Scorer:
         self, version: ServingVersion, inputs: dict[str, NDArray[Any]], *, timeout_s: float
     ) -> NDArray[np.float32]:
         """User vectors float32 `[B, D]` of the encoder of `version`, which is a model of its own in Triton.
+        They need not be finite.
 
         Raises:
             VersionGone: Triton does not have that version of the encoder ready.
-            ModelUnavailable: no answer in time, or one that is none, or not finite.
+            ModelUnavailable: no answer in time, or one that is none.
         """
         answer = await self._call(
             encoder_name(version.name), version, inputs, ("user_vector",), timeout_s=timeout_s
@@ -86,8 +87,6 @@ class Scorer:
             raise ModelUnavailable(
                 f"the encoder of version {version.version} answered no vector for each row"
             )
-        if not np.isfinite(vectors).all():
-            raise ModelUnavailable(f"the encoder of version {version.version} answered what is not finite")
         return vectors
 
     async def score(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import random
@@ -94,7 +95,7 @@ class Shadow:
         try:
             scores = await self._scorer.score(
                 candidate,
-                model_inputs(candidate, [pair.row for pair in pairs]),
+                model_inputs(candidate, [pair.row for pair in pairs], int(time.time())),
                 reasons=False,
                 vectors=False,
                 timeout_s=self._timeout_s,

@@ -20,6 +20,8 @@ from gateway.versions import ServingVersion
 
 _ENCODER_SHARE = 0.7
 """What part of the time left may be spent waiting for the encoder, where there is no vector at all."""
+_MOST_INLINE = 2
+"""Rows that are encoded with a batch by a version whose encoder is slow: all others in it wait for them."""
 _STALE_WAIT_S = 0.1
 """The same where there is one that lags by more than it may."""
 
@@ -51,6 +53,18 @@ class Vector(NamedTuple):
     """Whether it lags by more than it may."""
 
 
+@dataclass(slots=True)
+class Inline:
+    """How many rows of one batch may still be encoded with it, by a version whose encoder is slow."""
+
+    left: int = _MOST_INLINE
+
+    def take(self) -> bool:
+        """Whether there is room for one more, which is taken."""
+        self.left -= 1
+        return self.left >= 0
+
+
 @dataclass(eq=False)
 class Vectors:
     """The choices of one worker."""
@@ -65,6 +79,7 @@ class Vectors:
         record: UserRecord,
         version: ServingVersion,
         now_ns: int,
+        inline: Inline,
         submit: Callable[[Entry], None],
     ) -> Vector | None:
         """The vector for a request; None if it is not of this batch any more.
@@ -80,16 +95,21 @@ class Vectors:
         answer = kept.within(version.max_lag_s)
         if answer is not None:
             return Vector(answer, behind=kept.lag_s > 0, stale=False)
-        if not self._is_encoded_apart(asked, version):
+        if not version.max_lag_s:
             return Vector(None, behind=False, stale=False)
-        if not asked.waited and self._waits(entry, version, kept, submit):
-            return None
-        # The encoder does not follow. Not all wait for it; who is read now is among the first to be encoded.
-        self.refresher.note([asked.request.user_id])
-        if kept.answer is None:
-            entry.expire()
-            return None
-        return Vector(kept.answer, behind=True, stale=True)
+        apart = not asked.request.time and asked.cohort != PINNED
+        if apart and self.refresher.encodes(version):
+            if not asked.waited and self._waits(entry, version, kept, submit):
+                return None
+            # The encoder does not follow. Not all wait for it; who is read now is among the first it takes.
+            self.refresher.note([asked.request.user_id])
+        elif kept.answer is None and inline.take():
+            return Vector(None, behind=False, stale=False)
+        if kept.answer is not None:
+            return Vector(kept.answer, behind=True, stale=True)
+        if not entry.answer.done():
+            entry.answer.set_exception(ModelUnavailable("the encoder has no room for the user"))
+        return None
 
     def refresh(self, user_ids: Iterable[str]) -> None:
         """Has vectors refreshed that lag."""
@@ -99,11 +119,6 @@ class Vectors:
         """Waits for the requests that wait."""
         while self._waiting:
             await asyncio.wait(self._waiting)
-
-    def _is_encoded_apart(self, asked: Asked, version: ServingVersion) -> bool:
-        """Whether a user without a usable vector is encoded by the encoder, and not with the batch."""
-        apart = version.max_lag_s > 0 and not asked.request.time and asked.cohort != PINNED
-        return apart and self.refresher.encodes(version)
 
     def _waits(
         self, entry: Entry, version: ServingVersion, kept: Cached, submit: Callable[[Entry], None]

@@ -187,7 +187,7 @@ async def _until_quiet(servicer: Recommender, limit_s: float) -> None:
 async def _flush_metrics(metrics: Metrics, refresher: Refresher) -> None:
     while True:
         await asyncio.sleep(FLUSH_INTERVAL_S)
-        metrics.backlog(refresher.backlog)
+        metrics.backlog(refresher.backlog, refresher.oldest_s)
         metrics.flush()
 
 

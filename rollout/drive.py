@@ -58,9 +58,10 @@ async def drive(settings: Settings) -> None:
         driving = asyncio.create_task(driver.run())
         following = asyncio.create_task(Encoders(settings, channel).follow())
         stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({driving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({driving, following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        ended = [task for task in (driving, following) if task.done()]
         for task in (driving, following, stopped):
             task.cancel()
-        if driving.done():
-            driving.result()  # it never ends by itself but by a defect, which is to be seen
+        for task in ended:
+            task.result()  # they never end by themselves but by a defect, which is to be seen
         await asyncio.gather(driving, following, stopped, return_exceptions=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ class Pages:
         """A page for each, best item first."""
         version = self._version
         rows = [self._row(record) for record in records]
-        inputs = model_inputs(cast("ServingVersion", version), rows)
+        inputs = model_inputs(cast("ServingVersion", version), rows, int(time.time()))
         answer = self._model.run([inputs[name] for name in self._model.inputs], _OUTPUTS)
         keys, scores = answer["item_keys"], answer["scores"]
         return [

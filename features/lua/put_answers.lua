@@ -28,8 +28,12 @@ for user = 1, #KEYS do
     else
       r.current = 0
     end
+    if revision == r.revision then
+      r.behind_since = ZERO
+    elseif not (has_answer and r.answer_revision == revision) then
+      r.behind_since = behind_since
+    end
     r.version, r.answer_revision, r.computed_at, r.vector = version, revision, computed_at, vector
-    r.behind_since = revision == r.revision and ZERO or behind_since
     redis.call('SET', KEYS[user], encoded(r))
   end
 end

@@ -145,6 +145,22 @@ async def test_an_answer_is_behind_since_the_first_change_that_it_does_not_cover
     assert before <= record.answer.behind_since <= after
 
 
+async def test_a_page_that_is_kept_with_a_vector_that_is_behind_leaves_it_behind_since_then(
+    store: FeatureStore,
+) -> None:
+    await store.append([click("u", "x", 1)])
+    [record] = await store.read(["u"])
+    await store.put_answers({"u": answer(record.revision, page=())})
+    await store.append([click("u", "y", 2)])
+    [behind] = await store.read(["u"])
+    assert behind.answer is not None
+    await store.put_answers({"u": answer(record.revision, page=(7,))})
+    [again] = await store.read(["u"])
+    assert again.answer is not None
+    assert again.answer.page_keys.tolist() == [7]
+    assert again.answer.behind_since == behind.answer.behind_since > 1000 * 10**9
+
+
 async def test_an_answer_never_takes_the_place_of_a_newer_one(store: FeatureStore) -> None:
     await store.append([click("u", "x", 1)])
     [older] = await store.read(["u"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -65,7 +66,7 @@ class Called:
         assert knows(version, record)
         row = Row(record, None, (), (), include_seen=False, **asked)
         return await self.scorer.score(
-            version, model_inputs(version, [row]), reasons=True, vectors=True, timeout_s=30
+            version, model_inputs(version, [row], int(time.time())), reasons=True, vectors=True, timeout_s=30
         )
 
 

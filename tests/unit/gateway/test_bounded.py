@@ -186,6 +186,26 @@ async def test_without_an_encoder_the_row_is_encoded_with_the_request(
     assert len(path.scorer.encoded) == 1
 
 
+async def test_without_an_encoder_few_rows_are_encoded_with_a_batch_and_older_vectors_serve(
+    path: RequestPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refresher, "_GONE_S", 1000.0)
+    path.refresher._gone[7] = time.monotonic()
+    for n in range(6):
+        path.saw(f"new {n}", "1")
+    path.saw("old", "1")
+    vector = encoded(path, "old", ago_s=1100)
+    pages = await asyncio.gather(*(path.page(user) for user in ["old", *(f"new {n}" for n in range(6))]))
+    [inputs] = path.scorer.calls
+    assert inputs["user_vector_fresh"][:, 0].tolist() == [1, 0, 0]
+    assert inputs["user_vector"][0].tolist() == vector
+    reasons = [page.degraded for page in pages]
+    assert reasons[0] is Degraded.STALE_VECTOR
+    assert sorted(reason.value for reason in reasons[1:]) == ["MODEL_UNAVAILABLE"] * 4 + ["UNSPECIFIED"] * 2
+    # Whoever judges the version sees a batch that failed some of its calls.
+    assert path.figures.flush()[7].failed_batches == 1
+
+
 async def test_what_an_operator_pins_is_encoded_with_the_request_and_leaves_nothing(
     path: RequestPath,
 ) -> None:

@@ -15,7 +15,7 @@ rows.append(SimpleNamespace(answer="old", behind=True))
 metrics.waits_for_encoder()
 metrics.refreshed([0.02, 0.3])
 metrics.refresh_dropped()
-metrics.backlog(7)
+metrics.backlog(7, 1.5)
 metrics.batch(3, rows, 0.5, 2.0)
 for duration in (0.0004, 0.0005, 0.0006, 0.2, 7.0):
     metrics.answered("Recommend", "OK", duration)
@@ -76,6 +76,7 @@ def test_flushed_figures_of_all_workers_add_up_and_fall_into_the_right_buckets(t
     assert value('riptide_vector_lag_seconds_bucket{le="0.025"}') == 2
     # Of workers that live: these have ended, but nobody has said so yet.
     assert value("riptide_encoder_backlog") == 14
+    assert value("riptide_encoder_oldest_seconds") == 1.5
     assert value('riptide_stage_duration_seconds_bucket{le="0.002",stage="model",version="3"}') == 2
     assert value('riptide_stage_duration_seconds_bucket{le="0.001",stage="model",version="3"}') == 0
     assert value('riptide_degraded_total{reason="COLD_START"}') == 2
