@@ -22,13 +22,13 @@ from importlib import import_module
 
 from benchmarks import h2load, wrk
 from benchmarks.bench import Bench
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, translated
 from benchmarks.growth_plot import plot
+from benchmarks.processes import programs
 from benchmarks.section import Section
 from benchmarks.tables import as_json, markdown
-from features.settings import load_settings
+from features.settings import Settings, load_settings
 from features.state_folder import make_state_folder
-from features.store import StoreError
 
 SCENARIOS = {
     "throughput": "benchmarks.throughput",
@@ -45,6 +45,8 @@ SCENARIOS = {
 """By name, the module whose `run(bench)` measures it."""
 ON_REQUEST = ("peers", "memory", "sweep")
 """They take long, or install much: only if they are named."""
+_CALLERS = ("state_dir", "triton_ready_s")
+"""Settings that are the caller's to say, beside where Triton is; the others would measure another Riptide."""
 
 
 def _names(value: str) -> list[str]:
@@ -60,7 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers", action="store_true", help="the peers as well; installs them if need be")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
-    parser.add_argument("--in-flight", type=int, default=64, help="a multiple of 4")
+    parser.add_argument("--in-flight", type=int, default=64, help="a multiple of 4 from 64 on")
     return parser.parse_args()
 
 
@@ -102,8 +104,9 @@ def main() -> int:
     make_state_folder(settings.state_dir)
     folder = settings.state_dir.absolute() / "bench" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     (folder / "log").mkdir(parents=True)
-    settings = settings.model_copy(update={"state_dir": settings.state_dir.absolute()})
-    bench = Bench(settings, folder, folder / "work", arguments.rounds, arguments.seconds, arguments.in_flight)
+    bench = Bench(
+        _measured(settings), folder, folder / "work", arguments.rounds, arguments.seconds, arguments.in_flight
+    )
     with (folder.parent / ".lock").open("w") as lock:
         try:
             # Two at once would measure each other, and delete each other's models.
@@ -113,6 +116,14 @@ def main() -> int:
             shutil.rmtree(folder)
             return 2
         return _measure(bench, names)
+
+
+def _measured(settings: Settings) -> Settings:
+    """The defaults, which is what is measured, in this state folder and with this Triton."""
+    fields = Settings.model_fields.items()
+    defaults = {name: field.default for name, field in fields if name not in _CALLERS}
+    update = defaults | {"state_dir": settings.state_dir.absolute()} | programs(settings)
+    return settings.model_copy(update=update)
 
 
 def _measure(bench: Bench, names: Sequence[str]) -> int:
@@ -125,9 +136,13 @@ def _measure(bench: Bench, names: Sequence[str]) -> int:
             scenario = replace(bench, work=bench.work / name)
             scenario.work.mkdir(parents=True)
             try:
-                sections.append(import_module(SCENARIOS[name]).run(scenario))
-            except (BenchmarkError, StoreError) as error:
-                print(f"{name}: {error}", file=sys.stderr)
+                with translated():
+                    section = import_module(SCENARIOS[name]).run(scenario)
+            except BenchmarkError as error:
+                section = Section(name, failures=[str(error)])
+            sections.append(section)
+            for failure in section.failures:
+                print(f"{name}: {failure}", file=sys.stderr)
                 status = 2
             shutil.rmtree(scenario.work, ignore_errors=True)
             bench.say(f"{name}: {time.perf_counter() - began:.0f} s")

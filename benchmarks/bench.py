@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
 from benchmarks import gateway_metrics, generators
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, translated
 from benchmarks.processes import cpu_s
-from benchmarks.section import Measured
+from benchmarks.section import Measured, Section
 from benchmarks.target import Target
 from features.settings import Settings
 
@@ -39,6 +41,16 @@ class Bench:
         """Progress, for who waits."""
         print(text, file=sys.stderr, flush=True)
 
+    @contextmanager
+    def kept(self, section: Section) -> Iterator[None]:
+        """If the block fails, what the section has stays, and says so."""
+        try:
+            with translated():
+                yield
+        except BenchmarkError as error:
+            self.say(f"  {error}")
+            section.failures.append(str(error))
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -53,6 +65,7 @@ class Server:
 
 
 Figures = Callable[[], dict[str, float]]
+_T = TypeVar("_T")
 
 
 def measure(
@@ -84,11 +97,11 @@ def measure(
     cpu = {name: cpu_s(process) for name, process in server.processes.items()}
     after = more() if more else None
     if per_s is not None:
-        observed = generators.open_loop(target, per_s, bench.seconds, seed=number)
+        observed = generators.open_loop(target, per_s, bench.seconds, seed=number, folder=bench.work)
         load = load or f"open, {per_s:.0f}/s"
     else:
         assert in_flight is not None
-        observed = generators.closed(target, in_flight, bench.seconds, own=own)
+        observed = generators.closed(target, in_flight, bench.seconds, own=own, folder=bench.work)
         load = load or closed_load(in_flight, own=own)
     figures = after() if after else {}
     cpu = {name: cpu_s(process) - cpu[name] for name, process in server.processes.items()}
@@ -112,6 +125,11 @@ def measure(
     calls_made = observed.answered + observed.failed
     per_call = {name: used / calls_made * 1e6 for name, used in cpu.items()}
     return Measured(number, server.name, load, observed, per_call, failed, degraded, figures)
+
+
+def in_turn(servers: Sequence[_T], number: int) -> Sequence[_T]:
+    """In this order in odd rounds, backwards in even ones: none has always the same neighbour before it."""
+    return servers if number % 2 else servers[::-1]
 
 
 def closed_load(in_flight: int, *, own: bool = False) -> str:

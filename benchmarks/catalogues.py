@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 
-from benchmarks.bench import Bench, closed_load, measure
+from benchmarks.bench import Bench, closed_load, in_turn, measure
 from benchmarks.deployment import deployed
 from benchmarks.models import Model, synthetic
 from benchmarks.section import Curve, Grid, Ratio, Section
@@ -18,14 +18,14 @@ def run(bench: Bench) -> Section:
     """Measures."""
     section = Section("Catalogue: small model, vectors kept")
     models = [(_name(items), synthetic(bench, items)) for items in SIZES]
-    with ExitStack() as stack:
+    with bench.kept(section), ExitStack() as stack:
         servers = []
         for name, model in models:
             bench.say(f"starting {name}")
             servers.append(stack.enter_context(deployed(bench, name, model)).gateway())
         for number in range(1, bench.rounds + 1):
             for in_flight in (_LOW, bench.in_flight):
-                for server in servers:
+                for server in in_turn(servers, number):
                     section.measured.append(measure(bench, server, number, in_flight=in_flight))
     low, high = closed_load(_LOW), closed_load(bench.in_flight)
     first, *others = SIZES

@@ -16,7 +16,7 @@ import psutil
 from benchmarks.bench import Bench, Server
 from benchmarks.errors import BenchmarkError
 from benchmarks.models import USERS, Model
-from benchmarks.processes import free_port, http_get, listens, running, serves_model, wait
+from benchmarks.processes import free_port, http_get, listens, programs, running, serves_model, wait
 from benchmarks.target import Target, recommend
 from features.encoder_name import encoder_name
 from features.settings import Settings
@@ -119,7 +119,6 @@ def deployed(
         update={
             "state_dir": folder / "var",
             "model_repository": model.linked(folder / "repository"),
-            "triton_python": bench.settings.triton_python.absolute(),
             "store": store,
             **ports,
         }
@@ -167,9 +166,9 @@ async def _warm(target: Target) -> None:
 
 def _own(settings: Settings) -> dict[str, Any]:
     """The settings that a deployment's processes must have in common."""
-    names = ("state_dir", "model_repository", "triton_python", "store")
+    names = ("state_dir", "model_repository", "model_name", "store", "triton_ready_s")
     ports = ("triton_http_port", "triton_grpc_port", "triton_metrics_port")
-    return {name: getattr(settings, name) for name in (*names, *ports)}
+    return {name: getattr(settings, name) for name in (*names, *ports)} | programs(settings)
 
 
 def _file_name(name: str) -> str:

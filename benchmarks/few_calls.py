@@ -7,15 +7,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from benchmarks import triton_statistics
-from benchmarks.bench import Bench, Figures, closed_load, measure
+from benchmarks.bench import Bench, Figures, closed_load, in_turn, measure
 from benchmarks.breakdown import at_batch, breakdown
 from benchmarks.deployment import Deployment, deployed
 from benchmarks.models import small
-from benchmarks.peers.peer import IN_PROCESS
+from benchmarks.peers.peer import IN_PROCESS, compared
 from benchmarks.processes import run_in_triton
 from benchmarks.section import Grid, Ratio, Section, rounded, spread
 from benchmarks.throughput import EMPTY, GATEWAY, empty_call
-from benchmarks.triton_floor import raw_model_infer
+from benchmarks.triton_floor import check_raw, raw_model_infer
 
 IN_FLIGHT = (1, 4)
 _PARTS = ("success", "queue", "compute_input", "compute_infer", "compute_output")
@@ -25,7 +25,8 @@ def run(bench: Bench) -> Section:
     """Measures."""
     model = small(bench)
     section = Section(f"Few calls in flight, small model ({model.items} items), vectors kept")
-    with ExitStack() as stack:
+    floor: dict[str, float] = {}
+    with bench.kept(section), ExitStack() as stack:
         deployment = stack.enter_context(deployed(bench, "few-calls", model, drive=True))
         floor = in_process_ms(bench, deployment)
         gateway = deployment.gateway(GATEWAY)
@@ -35,15 +36,13 @@ def run(bench: Bench) -> Section:
             stack.enter_context(IN_PROCESS.serving(deployment)),
             raw_model_infer(deployment),
         ]
+        section.notes.append(compared(servers[2], gateway))
+        check_raw(deployment, servers[3])
         for number in range(1, bench.rounds + 1):
             for in_flight in IN_FLIGHT:
-                for server in servers:
-                    section.measured.append(measure(bench, server, number, in_flight=in_flight))
-                section.measured.append(
-                    measure(
-                        bench, gateway, number, in_flight=in_flight, own=True, more=_triton_since(deployment)
-                    )
-                )
+                for server in in_turn(servers, number):
+                    more = _triton_since(deployment) if server is gateway else None
+                    section.measured.append(measure(bench, server, number, in_flight=in_flight, more=more))
     for in_flight in IN_FLIGHT:
         load = closed_load(in_flight)
         section.ratios += [
@@ -98,7 +97,7 @@ def _triton_since(deployment: Deployment) -> Callable[[], Figures]:
 
 def _breakdown(section: Section, in_flight: int, floor: dict[str, float]) -> Grid:
     parts: dict[str, list[float]] = {}
-    for one in section.of(GATEWAY, closed_load(in_flight, own=True)):
+    for one in section.of(GATEWAY, closed_load(in_flight)):
         found = one.more
         triton = triton_statistics.Statistics(
             int(found["requests"]),
@@ -112,7 +111,7 @@ def _breakdown(section: Section, in_flight: int, floor: dict[str, float]) -> Gri
         for name, ms in {**of_call, "all": one.observed.mean_ms, "(users in a batch)": rows}.items():
             parts.setdefault(name, []).append(ms)
     return Grid(
-        f"{in_flight} in flight, own generator: where the milliseconds of a mean call go",
+        f"{in_flight} in flight: where the milliseconds of a mean call go",
         ["part", "ms"],
         [[name, str(spread(values))] for name, values in parts.items()],
     )

@@ -1,7 +1,8 @@
 """Reads while events come: how soon a vector is fresh again, and what reads notice of it.
 
-Reads and events are open loops. `large` gets as many reads as `small`, half of what `small` can answer, and
-events at a rate that its encoder can follow; then at several times that rate.
+Reads and events are open loops; events come before the first read and until after the last. `large` gets as
+many reads as `small`, half of what `small` can answer, and events at a rate that its encoder can follow; then
+at several times that rate.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import ExitStack
 import grpc
 
 from benchmarks import gateway_metrics, generators
-from benchmarks.bench import Bench, Figures, Server, closed_load, measure
+from benchmarks.bench import Bench, Figures, Server, closed_load, in_turn, measure
 from benchmarks.deployment import deployed
 from benchmarks.errors import BenchmarkError
 from benchmarks.models import Model, synthetic
@@ -31,6 +32,8 @@ EVENTS_PER_READ = 0.05
 _CHECKED = 100
 _TIMEOUT_S = 20.0
 _FOLLOWED_S = 60.0
+_BEGUN_S = 60.0
+_SPARE_S = 120.0
 _BODIES = 20_000
 _LAG, _VECTORS, _BACKLOG = (
     "riptide_vector_lag_seconds",
@@ -46,7 +49,7 @@ def run(bench: Bench) -> Section:
     section = Section(f"Freshness: reads while events come, {ITEMS:,} items, {USERS} users")
     section.more = ["lag p50 s", "lag p99 s", "backlog", "refreshes dropped"]
     section.more += [*(f"{source} %" for source in _SOURCES), "waits %"]
-    with ExitStack() as stack:
+    with bench.kept(section), ExitStack() as stack:
         servers, models = {}, {}
         for size in ("small", "large"):
             bench.say(f"starting {size}")
@@ -66,29 +69,30 @@ def run(bench: Bench) -> Section:
             ("large", sustained, events),
             ("large", flooded, events * TOO_MANY),
         ]
+        section.ratios += [
+            Ratio(f"large / small, p99, {load}", ("large", load), ("small", load), "p99_ms", at_most=1.5)
+            for load in (quiet, sustained)
+        ]
+        section.ratios.append(
+            Ratio("large: flooded / sustained, p99", ("large", flooded), ("large", sustained), "p99_ms")
+        )
+        section.notes.append(
+            f"Half of the capacity of small is {reads:.0f} reads/s. The encoder of large alone does "
+            f"{events / SUSTAINED_SHARE:.1f} users/s on these cores; {SUSTAINED_SHARE:.0%} of that are the "
+            f"events that it is given, and {TOO_MANY} times as many where it is flooded."
+        )
+        section.notes.append(
+            "Lag: from an event's acknowledgement to the refreshed vector in the store; wanted for small: "
+            "p99 within 1 s. Sources: where the vectors of the reads came from; waits: reads that waited for "
+            "the encoder."
+        )
         for number in range(1, bench.rounds + 1):
-            for size, load, per_s in plan:
-                section.measured.append(
-                    _measure(bench, servers[size], models[size], number, load, reads, per_s)
-                )
+            for size, load, per_s in in_turn(plan, number):
+                with bench.kept(section):
+                    section.measured.append(
+                        _measure(bench, servers[size], models[size], number, load, reads, per_s)
+                    )
         section.grids.append(_reflected(servers))
-    section.ratios += [
-        Ratio(f"large / small, p99, {load}", ("large", load), ("small", load), "p99_ms", at_most=1.5)
-        for load in (quiet, sustained)
-    ]
-    section.ratios.append(
-        Ratio("large: flooded / sustained, p99", ("large", flooded), ("large", sustained), "p99_ms")
-    )
-    section.notes.append(
-        f"Half of the capacity of small is {reads:.0f} reads/s. The encoder of large alone does "
-        f"{events / SUSTAINED_SHARE:.1f} users/s on these cores; {SUSTAINED_SHARE:.0%} of that are the "
-        f"events that it is given, and {TOO_MANY} times as many where it is flooded."
-    )
-    section.notes.append(
-        "Lag: from an event's acknowledgement to the refreshed vector in the store; wanted for small: p99 "
-        "within 1 s. Sources: where the vectors of the reads came from; waits: reads that waited for "
-        "the encoder."
-    )
     return section
 
 
@@ -106,15 +110,32 @@ def _measure(
     bench: Bench, server: Server, model: Model, number: int, load: str, reads: float, events: float
 ) -> Measured:
     _until_followed(server)
-    with ExitStack() as stack:
-        if events:
-            users = [f"user-{i}" for i in range(USERS)]
-            target = record_events(server.target.port, users, model.item_ids(_BODIES))
-            written = stack.enter_context(generators.begun(target, bench.seconds, per_s=events, seed=number))
+    if not events:
+        return measure(bench, server, number, per_s=reads, load=load, more=_vectors_since(server))
+    users = [f"user-{i}" for i in range(USERS)]
+    target = record_events(server.target.port, users, model.item_ids(_BODIES))
+    recorded = _recorded(server)
+    # Stopped when the reads are over, however long their generator takes to start.
+    with generators.begun(
+        target, bench.seconds + _SPARE_S, per_s=events, seed=number, folder=bench.work
+    ) as written:
+        end = time.monotonic() + _BEGUN_S
+        while _recorded(server) == recorded:
+            if time.monotonic() > end:
+                raise BenchmarkError(f"{server.name}: no event arrives")
         found = measure(bench, server, number, per_s=reads, load=load, more=_vectors_since(server))
-        if events and (lost := written.result().failed):
+        if written.ended:
+            raise BenchmarkError(f"{server.name}: events ended before the reads did")
+        written.stop()
+        if lost := written.result().failed:
             raise BenchmarkError(f"{server.name}: {lost} events were not acknowledged")
     return found
+
+
+def _recorded(server: Server) -> float:
+    """Calls of `RecordEvents` that the gateway has counted."""
+    assert server.metrics_port is not None
+    return gateway_metrics.read(server.metrics_port).total("riptide_requests_total", method="RecordEvents")
 
 
 def _until_followed(server: Server) -> None:

@@ -31,8 +31,8 @@ def available() -> bool:
     return shutil.which("h2load") is not None
 
 
-def run(target: Target, in_flight: int, seconds: float) -> Observed:
-    """A closed loop.
+def run(target: Target, in_flight: int, seconds: float, within: Path | None = None) -> Observed:
+    """A closed loop; its files go into a folder below `within`, which is deleted.
 
     Raises:
         BenchmarkError: it fails.
@@ -42,7 +42,7 @@ def run(target: Target, in_flight: int, seconds: float) -> Observed:
         raise BenchmarkError(f"h2load: {in_flight} calls in flight are not a multiple of {processes}")
     bodies = [target.bodies[i * len(target.bodies) // processes] for i in range(processes)]
     cpu = _cpu_s()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=within) as folder:
         started: list[subprocess.Popen[str]] = []
         try:
             for i, body in enumerate(bodies):

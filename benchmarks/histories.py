@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from benchmarks.bench import Bench, closed_load, measure
+from benchmarks.bench import Bench, closed_load, in_turn, measure
 from benchmarks.deployment import deployed
 from benchmarks.models import synthetic
 from benchmarks.section import Curve, Ratio, Section
@@ -22,7 +22,7 @@ def run(bench: Bench) -> Section:
     section = Section(f"History: small model otherwise, {_ITEMS:,} items")
     low = closed_load(_LOW)
     encoded = f"{low}, encoded inline"
-    with ExitStack() as stack:
+    with bench.kept(section), ExitStack() as stack:
         servers = []
         for length in LENGTHS:
             bench.say(f"starting {_name(length)}")
@@ -30,7 +30,7 @@ def run(bench: Bench) -> Section:
             deployment = stack.enter_context(deployed(bench, _name(length), model, users=_USERS))
             servers.append(deployment.gateway())
         for number in range(1, bench.rounds + 1):
-            for server in servers:
+            for server in in_turn(servers, number):
                 section.measured.append(measure(bench, server, number, in_flight=_LOW))
                 users = [f"user-{i}" for i in range(_USERS)]
                 target = recommend(server.target.port, users, time=int(time.time()))

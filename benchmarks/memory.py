@@ -24,7 +24,7 @@ def run(bench: Bench) -> Section:
     model = synthetic(bench, ITEMS)
     with deployed(bench, "memory", model, users=USERS, drive=True) as deployment:
         gateway = deployment.gateway(workers=2)
-        generators.closed(gateway.target, bench.in_flight, bench.seconds, own=True)
+        generators.closed(gateway.target, bench.in_flight, bench.seconds, own=True, folder=bench.work)
         rows = []
         proportional = 0.0
         for name, process in gateway.processes.items():

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from benchmarks.bench import Bench
-from benchmarks.processes import run_module
+from benchmarks.processes import programs, run_module
 from benchmarks.synthetic_users import fill
 from benchmarks.synthetic_world import make_world
 from features.settings import Settings
@@ -149,7 +149,7 @@ def _published(bench: Bench, name: str, fingerprint: str, build: Callable[[Path]
             *("rollout", "publish", "--export", str(export)),
             state_dir=folder / "state",
             model_repository=draft,
-            triton_python=bench.settings.triton_python.absolute(),
+            **programs(bench.settings),
         )
         draft.rename(repository)
         shutil.rmtree(folder / "state", ignore_errors=True)

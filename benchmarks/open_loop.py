@@ -47,8 +47,11 @@ async def drive(
     schedule: NDArray[np.float64],
     call: Callable[[int], Awaitable[bool]],
     clock: Callable[[], float] = time.perf_counter,
+    stop: threading.Event | None = None,
 ) -> Outcome:
     """Makes `call(i)` at `schedule[i]`; it returns whether it was answered well. Returns when all are over.
+
+    Once `stop` is set, no further call leaves.
 
     A thread keeps the time: timers of an event loop are a millisecond coarse, which is as long as a call.
     """
@@ -57,6 +60,7 @@ async def drive(
     open_calls: set[asyncio.Task[None]] = set()
     defects: list[BaseException] = []
     start = clock() + _HEAD_START_S
+    stop = stop or threading.Event()
 
     async def one(index: int, due: float) -> None:
         outcome.late.append(clock() - due)
@@ -82,7 +86,9 @@ async def drive(
         for index, moment in enumerate(schedule.tolist()):
             due = start + moment
             if (pause := due - clock()) > 0:
-                time.sleep(pause)
+                stop.wait(pause)
+            if stop.is_set():
+                break
             loop.call_soon_threadsafe(leave, index, due)
         loop.call_soon_threadsafe(over.set)
 

@@ -41,8 +41,15 @@ def free_port() -> int:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's environment with these settings."""
-    return {**os.environ, **{f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}}
+    """This process's environment with these settings, and with none of the caller's shell."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    return kept | {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def programs(settings: Settings) -> dict[str, Any]:
+    """Where Triton is, for `environment`: on each machine elsewhere, so that it is the caller's to say."""
+    found = {"triton_python": settings.triton_python, "tritonserver": settings.tritonserver}
+    return {name: path.absolute() for name, path in found.items() if path is not None}
 
 
 @contextmanager
@@ -121,7 +128,7 @@ def run_in_triton(settings: Settings, *words: str, limit_s: float = 600.0, **var
     """
     # What it imports of ours is in the folder above; nothing is installed.
     path = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    return _run([str(settings.triton_python), "-m", *words], {**os.environ, **path, **variables}, limit_s)
+    return _run([str(settings.triton_python), "-m", *words], {**environment(), **path, **variables}, limit_s)
 
 
 def _run(command: Sequence[str], env: dict[str, str], limit_s: float) -> str:

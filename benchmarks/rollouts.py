@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import re
 import shutil
 import statistics
@@ -28,9 +27,11 @@ import psutil
 
 from benchmarks.processes import (
     BenchmarkError,
+    environment,
     free_port,
     listens,
     load,
+    programs,
     running,
     serves_model,
     users_of,
@@ -156,14 +157,15 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
     own = {
         "state_dir": folder / "var",
         "model_repository": folder / "repository",
-        "triton_python": settings.triton_python.absolute(),
+        "model_name": settings.model_name,
+        **programs(settings),
         "keep_versions": arguments.rollouts + 1,
         **{
             f"{name}_port": free_port()
             for name in ("grpc", "operator", "http", "triton_http", "triton_grpc", "triton_metrics")
         },
     }
-    env = {**os.environ, **{f"RIPTIDE_{name.upper()}": str(value) for name, value in own.items()}}
+    env = environment(**own)
     port, http_port = int(str(own["grpc_port"])), int(str(own["http_port"]))
     print("publishing and loading users", file=sys.stderr)
     for _ in range(arguments.rollouts + 1):

@@ -29,6 +29,11 @@ class Measured:
     more: dict[str, float] = field(default_factory=dict)
     """Further figures by name, which says the unit."""
 
+    @property
+    def failed_calls(self) -> int:
+        """What the server failed is what our own generator has seen fail: not to be counted twice."""
+        return max(self.failed or 0, self.observed.failed)
+
     def figure(self, name: str) -> float | None:
         """A figure by its name: of `more`, of `cpu_us`, or of `observed`; None if it was not measured."""
         if name in self.more:
@@ -37,6 +42,21 @@ class Measured:
             return self.cpu_us[name]
         value = getattr(self.observed, name, None)
         return None if value is None else float(value)
+
+
+BAD_SHARE = 0.001
+"""Of the calls of a row: if more failed, or were degraded, its figures keep no bound."""
+
+
+def too_many_bad(rows: Sequence[Measured]) -> bool:
+    """Whether more than `BAD_SHARE` of the calls failed, or of the answers were degraded."""
+    calls = sum(m.observed.answered + m.observed.failed for m in rows)
+    failed = sum(m.failed_calls for m in rows)
+    # Where the server does not count them: of the answers that were looked at.
+    counted = [(m.degraded, m.observed.answered) for m in rows if m.degraded is not None]
+    seen = [(m.observed.degraded, m.observed.looked_at) for m in rows if m.degraded is None]
+    degraded, answers = map(sum, zip(*counted, *seen, strict=True)) if rows else (0, 0)
+    return failed > BAD_SHARE * calls or degraded > BAD_SHARE * answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +116,13 @@ class Ratio:
             return value >= self.at_least
         return value <= self.at_most if self.at_most is not None else None
 
+    def verdict(self, measured: Sequence[Measured]) -> bool | None:
+        """Whether the median keeps the bound and both rows have few bad calls; None without either."""
+        found = self.spread(measured)
+        met = self.met(found.median) if found else None
+        rows = ([m for m in measured if (m.server, m.load) == row] for row in (self.of, self.by))
+        return met and not any(map(too_many_bad, rows))
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -127,6 +154,8 @@ class Section:
     curves: list[Curve] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Why something was not measured."""
     more: list[str] = field(default_factory=list)
     """Names of figures of `Measured.more` that get a column."""
 

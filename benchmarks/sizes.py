@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from benchmarks.bench import Bench, closed_load, measure
+from benchmarks.bench import Bench, closed_load, in_turn, measure
 from benchmarks.deployment import deployed
 from benchmarks.models import synthetic
 from benchmarks.section import Ratio, Section
@@ -27,7 +27,7 @@ def run(bench: Bench) -> Section:
         load: (closed_load(load) + f", {STATE}", closed_load(load) + f", {INLINE}")
         for load in (1, bench.in_flight)
     }
-    with ExitStack() as stack:
+    with bench.kept(section), ExitStack() as stack:
         servers = []
         for size in SIZES:
             bench.say(f"starting {size}")
@@ -37,7 +37,7 @@ def run(bench: Bench) -> Section:
             servers.append(deployment.gateway())
         for number in range(1, bench.rounds + 1):
             for in_flight, (state, inline) in loads.items():
-                for server in servers:
+                for server in in_turn(servers, number):
                     section.measured.append(measure(bench, server, number, in_flight=in_flight, load=state))
                     users = [f"user-{i}" for i in range(USERS)]
                     target = recommend(server.target.port, users, time=int(time.time()))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.bench import Bench, closed_load, measure
+from benchmarks.bench import Bench, closed_load, in_turn, measure
 from benchmarks.deployment import deployed
 from benchmarks.models import small
 from benchmarks.processes import free_port, listens, running_command, wait
@@ -30,7 +30,7 @@ def run(bench: Bench) -> Section:
         return section
     model = small(bench)
     loads = (*LOADS, bench.in_flight)
-    with ExitStack() as stack:
+    with bench.kept(section), ExitStack() as stack:
         port, process = stack.enter_context(valkey(bench, program))
         on_lmdb = stack.enter_context(deployed(bench, LMDB, model)).gateway()
         url = f"redis://127.0.0.1:{port}"
@@ -38,7 +38,7 @@ def run(bench: Bench) -> Section:
         on_valkey = replace(on_valkey, processes={**on_valkey.processes, "Valkey": process})
         for number in range(1, bench.rounds + 1):
             for in_flight in loads:
-                for server in (on_lmdb, on_valkey):
+                for server in in_turn((on_lmdb, on_valkey), number):
                     section.measured.append(measure(bench, server, number, in_flight=in_flight))
     for in_flight in loads:
         load = closed_load(in_flight)

@@ -12,7 +12,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from benchmarks.bench import Bench, closed_load, measure
+from benchmarks.bench import Bench, closed_load, in_turn, measure
 from benchmarks.deployment import deployed
 from benchmarks.models import small
 from benchmarks.section import Ratio, Section
@@ -78,11 +78,14 @@ def run(bench: Bench) -> Section:
     )
     loads = (*LOADS, bench.in_flight)
     for number in range(1, bench.rounds + 1):
-        for variant in VARIANTS:
+        for variant in in_turn(VARIANTS, number):
             name = f"{variant.name} {number}"
-            with deployed(
-                bench, name, model, prepare=changed(variant.change), variables=variant.variables
-            ) as deployment:
+            with (
+                bench.kept(section),
+                deployed(
+                    bench, name, model, prepare=changed(variant.change), variables=variant.variables
+                ) as deployment,
+            ):
                 server = deployment.gateway(variant.name, workers=2, **variant.gateway)
                 for in_flight in loads:
                     section.measured.append(measure(bench, server, number, in_flight=in_flight))

@@ -20,7 +20,8 @@ def markdown(section: Section) -> str:
         lines += [*([f"**{grid.title}**", ""] if grid.title else []), *_grid(grid), ""]
     if section.ratios:
         lines += [*_grid(_ratios(section)), ""]
-    lines += [f"- {note}" for note in section.notes] + ([""] if section.notes else [])
+    notes = [*section.notes, *(f"Not all was measured: {failure}" for failure in section.failures)]
+    lines += [f"- {' '.join(note.split())}" for note in notes] + ([""] if notes else [])
     return "\n".join(lines)
 
 
@@ -30,11 +31,14 @@ def as_json(section: Section) -> dict[str, Any]:
         "title": section.title,
         "measured": [asdict(m) | {"per_s": m.observed.per_s} for m in section.measured],
         "ratios": [
-            asdict(ratio) | {"spread": asdict(found) if (found := ratio.spread(section.measured)) else None}
+            asdict(ratio)
+            | {"spread": asdict(found) if (found := ratio.spread(section.measured)) else None}
+            | {"met": ratio.verdict(section.measured)}
             for ratio in section.ratios
         ],
         "grids": [asdict(grid) for grid in section.grids],
         "notes": section.notes,
+        "failures": section.failures,
     }
 
 
@@ -66,8 +70,7 @@ def _measured(section: Section) -> Grid:
 
 
 def _failed(own: Sequence[Measured]) -> str:
-    # A call that the server failed is one that our own generator has seen fail: not to be counted twice.
-    return str(sum(max(m.failed or 0, m.observed.failed) for m in own))
+    return str(sum(m.failed_calls for m in own))
 
 
 def _degraded(own: Sequence[Measured]) -> str:
@@ -81,7 +84,7 @@ def _ratios(section: Section) -> Grid:
     rows = []
     for ratio in section.ratios:
         found = ratio.spread(section.measured)
-        met = ratio.met(found.median) if found else None
+        met = ratio.verdict(section.measured)
         rows.append(
             [ratio.label, str(found or _NONE), ratio.wanted, {None: "", True: "yes", False: "no"}[met]]
         )

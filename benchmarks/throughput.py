@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from benchmarks.bench import Bench, Server, closed_load, measure
+from benchmarks.bench import Bench, Server, closed_load, in_turn, measure
 from benchmarks.deployment import Deployment, deployed
 from benchmarks.models import small
-from benchmarks.peers.peer import IN_PROCESS
+from benchmarks.peers.peer import IN_PROCESS, compared
 from benchmarks.processes import free_port, listens, running, wait
 from benchmarks.section import Ratio, Section
 from benchmarks.target import nothing
-from benchmarks.triton_floor import raw_model_infer
+from benchmarks.triton_floor import check_raw, raw_model_infer
 
 EMPTY, GATEWAY, ONE_BY_ONE = "empty grpc.aio call", "gateway + Triton", "gateway, one ModelInfer per request"
 TWO_WORKERS = ", 2 workers"
@@ -35,7 +35,7 @@ def run(bench: Bench) -> Section:
     section = Section(
         f"Throughput: {bench.in_flight} calls in flight, small model ({model.items} items), vectors kept"
     )
-    with ExitStack() as stack:
+    with bench.kept(section), ExitStack() as stack:
         deployment: Deployment = stack.enter_context(deployed(bench, "throughput", model, drive=True))
         servers = [
             stack.enter_context(empty_call(bench)),
@@ -47,10 +47,12 @@ def run(bench: Bench) -> Section:
             deployment.gateway(GATEWAY + TWO_WORKERS, workers=2),
         ]
         own = [servers[0], servers[1]]
+        section.notes.append(compared(servers[4], servers[1]))
+        check_raw(deployment, servers[3])
         for number in range(1, bench.rounds + 1):
-            for server in servers:
+            for server in in_turn(servers, number):
                 section.measured.append(measure(bench, server, number, in_flight=bench.in_flight))
-            for server in own:
+            for server in in_turn(own, number):
                 section.measured.append(measure(bench, server, number, in_flight=bench.in_flight, own=True))
     load, own_load = closed_load(bench.in_flight), closed_load(bench.in_flight, own=True)
 

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import grpc
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as triton
 
 from benchmarks.bench import Server
 from benchmarks.deployment import Deployment
+from benchmarks.errors import BenchmarkError
 from benchmarks.target import MODEL_INFER, Target
 
 RAW = "ModelInfer at Triton, raw stub"
 _TYPES = {"int64": "INT64", "int32": "INT32", "float32": "FP32", "bool": "BOOL"}
 _OUTPUTS = ("item_keys", "scores")
+_TIMEOUT_S = 20.0
+_BEST = 10
 
 
 def raw_model_infer(deployment: Deployment) -> Server:
-    """Triton, called with the version's golden requests, one row each, all with a fresh vector.
+    """Triton, called with the version's golden requests with a history, one row each, with a fresh vector.
 
     Raises:
-        OSError, KeyError: the version has no golden requests.
+        BenchmarkError, OSError: the version has no golden requests, or none with a history.
     """
     settings = deployment.settings
-    folder = settings.model_repository / settings.model_name / "1"
-    inputs = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["inputs"]
-    with np.load(folder / "golden.npz") as golden:
-        arrays = {name: golden[f"in:{name}"] for name in inputs}
-        arrays["user_vector"] = golden["out:user_vector"]
+    arrays, _ = _golden(deployment)
     rows = len(arrays["user_vector"])
     arrays["user_vector_fresh"] = np.ones((rows, 1), np.int32)
     bodies = []
@@ -48,3 +50,50 @@ def raw_model_infer(deployment: Deployment) -> Server:
         bodies.append(request.SerializeToString())
     target = Target(settings.triton_grpc_port, MODEL_INFER, bodies, kind="request")
     return Server(RAW, target, {"Triton": deployment.triton})
+
+
+def check_raw(deployment: Deployment, server: Server) -> None:
+    """Asks once: what comes must be the golden page of that request.
+
+    Raises:
+        BenchmarkError: it is not, or nothing comes.
+    """
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(f"127.0.0.1:{server.target.port}", options=options) as channel:
+        method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(server.target.path)
+        try:
+            said = triton.ModelInferResponse.FromString(method(server.target.bodies[0], timeout=_TIMEOUT_S))
+        except grpc.RpcError as error:
+            raise BenchmarkError(f"{RAW}: {error}") from error
+    _, pages = _golden(deployment)
+    if not answers_page(said, pages[0]):
+        raise BenchmarkError(f"{RAW}: its answer is not the golden one")
+
+
+def answers_page(said: triton.ModelInferResponse, page: NDArray[np.int64]) -> bool:
+    """Whether the best items of an answer are those of a page, ties aside.
+
+    Args:
+        page: item keys, best first, int64 `[K]`.
+    """
+    raw = dict(zip((output.name for output in said.outputs), said.raw_output_contents, strict=True))
+    keys = np.frombuffer(raw.get("item_keys", b""), np.int64)
+    return set(keys[:_BEST].tolist()) == set(page[:_BEST].tolist())
+
+
+def _golden(deployment: Deployment) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
+    """Inputs by name, with the vector of each user, and item keys `[n, K]`, of requests with a history."""
+    settings = deployment.settings
+    folder = settings.model_repository / settings.model_name / "1"
+    try:
+        inputs = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["inputs"]
+        with np.load(folder / "golden.npz") as golden:
+            arrays = {name: golden[f"in:{name}"] for name in inputs}
+            arrays["user_vector"] = golden["out:user_vector"]
+            pages = golden["out:item_keys"]
+    except KeyError as error:
+        raise BenchmarkError(f"{folder}: no golden requests ({error})") from error
+    long = (arrays["history_keys"] != 0).any(axis=1)
+    if not long.any():
+        raise BenchmarkError(f"{folder}: no golden request has a history")
+    return {name: values[long] for name, values in arrays.items()}, pages[long]

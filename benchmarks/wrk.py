@@ -37,14 +37,14 @@ def available() -> bool:
     return shutil.which("wrk") is not None
 
 
-def run(target: Target, in_flight: int, seconds: float) -> Observed:
-    """A closed loop of `in_flight` connections; seconds are whole ones.
+def run(target: Target, in_flight: int, seconds: float, within: Path | None = None) -> Observed:
+    """A closed loop of `in_flight` connections; seconds are whole ones. Its script is below `within`.
 
     Raises:
         BenchmarkError: it fails.
     """
     before = _cpu_s()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=within) as folder:
         script = Path(folder) / "bodies.lua"
         # A JSON string of ASCII is a Lua string, too: neither escapes anything else in what we send.
         script.write_text(

@@ -68,7 +68,7 @@ class Peer:
                 _READY_S,
             )
             # Adaptive batching adapts, interpreters specialise: what is measured is what comes after.
-            generators.closed(target, bench.in_flight, _WARM_UP_S, own=True)
+            generators.closed(target, bench.in_flight, _WARM_UP_S, own=True, folder=bench.work)
             yield Server(self.name, target, {"server": process})
 
     def _installed(self, bench: Bench) -> Path:
@@ -103,7 +103,18 @@ LITSERVE = Peer("LitServe (HTTP)", "litserve", "http")
 PACKAGED = (RAY_SERVE, BENTOML, LITSERVE)
 
 
-def disagreements(server: Server, reference: Server, count: int = 50) -> int:
+def compared(server: Server, reference: Server, count: int = 50) -> str:
+    """A sentence on how many of `count` users get another page from one than from the other.
+
+    Raises:
+        BenchmarkError: one of them does not answer.
+    """
+    count = min(count, len(server.target.bodies))
+    differ = disagreements(server, reference, count)
+    return f"{server.name}: pages that differ from those of {reference.name}: {differ} of {count}."
+
+
+def disagreements(server: Server, reference: Server, count: int) -> int:
     """Of `count` users, how many get another page from one than from the other.
 
     Raises:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.bench import Bench, closed_load, measure
+from benchmarks.bench import Bench, closed_load, in_turn, measure
 from benchmarks.deployment import deployed
 from benchmarks.models import small
-from benchmarks.peers.peer import IN_PROCESS, IN_PROCESS_BATCHED, PACKAGED, Peer, disagreements
+from benchmarks.peers.peer import IN_PROCESS, IN_PROCESS_BATCHED, PACKAGED, Peer, compared, disagreements
 from benchmarks.section import Ratio, Section
 from benchmarks.throughput import GATEWAY
 
@@ -22,15 +22,14 @@ def run(bench: Bench) -> Section:
         f"Peers: {bench.in_flight} calls in flight, the same SavedModel ({model.items} items) and store"
     )
     peers = (IN_PROCESS, IN_PROCESS_BATCHED, *PACKAGED)
-    with deployed(bench, "peers", model, drive=True) as deployment:
+    with bench.kept(section), deployed(bench, "peers", model, drive=True) as deployment:
         gateway = deployment.gateway(GATEWAY)
         for peer in peers:
             bench.say(f"starting {peer.name}")
-            with peer.serving(deployment) as server:
-                differ = disagreements(server, gateway)
-                section.notes.append(f"{peer.name}: pages that differ from the gateway's: {differ} of 50.")
+            with bench.kept(section), peer.serving(deployment) as server:
+                section.notes.append(compared(server, gateway))
                 for number in range(1, bench.rounds + 1):
-                    for one in (replace(gateway, name=beside(peer)), server):
+                    for one in in_turn((replace(gateway, name=beside(peer)), server), number):
                         for own in (False, True):
                             found = measure(bench, one, number, in_flight=bench.in_flight, own=own)
                             section.measured.append(found)
@@ -56,8 +55,9 @@ def run(bench: Bench) -> Section:
                 at_most=1.0 if peer is best else None,
             )
         )
+    if _per_s(section, best.name, load):
+        section.notes.append(f"The best packaged peer is {best.name}.")
     section.notes += [
-        f"The best packaged peer is {best.name}.",
         "All peers use the vectors that the gateway has kept; what differs is what stands between a caller "
         "and the model. wrk adds calls that it thinks a slow answer kept it from making, so p99 is compared "
         "by our own generator.",

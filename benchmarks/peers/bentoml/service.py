@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,14 @@ class Recommender:
 
     def __init__(self) -> None:
         self.pages = Pages(Path(os.environ[VERSION]), Path(os.environ[STORE]))
+        self.one_at_a_time = asyncio.Lock()
 
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=1000)
     async def recommend(self, request: list[Request]) -> list[dict[str, Any]]:
         """A batch of requests to their pages."""
         asked = [Asked(one.user_id, one.limit) for one in request]
-        return [as_json(page) for page in self.pages.scored(asked, await self.pages.read(asked))]
+        records = await self.pages.read(asked)
+        # Off the event loop, which takes requests for the next batch meanwhile.
+        async with self.one_at_a_time:
+            pages = await asyncio.to_thread(self.pages.scored, asked, records)
+        return [as_json(page) for page in pages]

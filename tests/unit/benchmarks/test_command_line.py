@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from benchmarks import __main__ as command
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, in_turn
 from benchmarks.errors import BenchmarkError
 from benchmarks.observed import Observed
 from benchmarks.section import Measured, Section
 from benchmarks.sweep import VARIANTS, changed
+from features.settings import Settings
 
 
 @pytest.mark.parametrize("name", command.SCENARIOS)
@@ -34,8 +36,15 @@ class Scenario:
         (bench.work / "left").write_text("something")
         if self._name.endswith("histories"):
             raise BenchmarkError("no memory left")
+        if self._name.endswith("sizes"):
+            raise subprocess.TimeoutExpired("pip", 9.0)
         observed = Observed("own, 1", 10, 0, 1.0, 1.0, 1.0, 1.0, 0.1)
-        return Section(self._name, [Measured(1, self._name, "1 in flight", observed)])
+        section = Section(self._name)
+        with bench.kept(section):
+            section.measured.append(Measured(1, self._name, "1 in flight", observed))
+            if self._name.endswith("catalogues"):
+                raise OSError("the disk is full")
+        return section
 
 
 @pytest.fixture
@@ -79,6 +88,42 @@ def test_a_scenario_that_fails_does_not_take_the_others_with_it(
     assert "## stores" in (folder / "table.md").read_text()
     assert not (folder / "work").exists()
     assert {path.name for path in folder.iterdir()} == {"log", "table.md", "results.json"}
+
+
+def test_what_was_measured_before_a_failure_stays_with_the_failure_beside_it(
+    monkeypatch: pytest.MonkeyPatch, ran: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--only", "catalogues,sizes,stores") == 2
+    assert ran == ["catalogues", "sizes", "stores"]
+    [folder] = (tmp_path / "var/bench").glob("[0-9]*")
+    table = (folder / "table.md").read_text()
+    assert "| catalogues | 1 in flight | own, 1 |" in table
+    assert "- Not all was measured: OSError: the disk is full" in table
+    assert "- Not all was measured: not done after 9 s: pip" in table
+    assert "catalogues: OSError: the disk is full" in capsys.readouterr().err
+
+
+def test_the_callers_settings_are_not_measured_but_where_things_are(
+    monkeypatch: pytest.MonkeyPatch, ran: list[str], tmp_path: Path
+) -> None:
+    given: list[Settings] = []
+    monkeypatch.setenv("RIPTIDE_STORE", "redis://somebody:secret@elsewhere")
+    monkeypatch.setenv("RIPTIDE_MODEL_NAME", "another")
+    monkeypatch.setenv("RIPTIDE_TRITON_PYTHON", str(tmp_path / "python"))
+
+    def note(scenario: Scenario, bench: Bench) -> Section:
+        given.append(bench.settings)
+        return Section("none")
+
+    monkeypatch.setattr(Scenario, "run", note)
+    assert run(monkeypatch, "--only", "stores") == 0
+    [settings] = given
+    assert (settings.store, settings.model_name) == ("lmdb", "recommender")
+    assert (settings.state_dir, settings.triton_python) == (tmp_path / "var", tmp_path / "python")
+
+
+def test_even_rounds_go_backwards() -> None:
+    assert [in_turn("abc", number) for number in (1, 2, 3)] == ["abc", "cba", "abc"]
 
 
 def test_two_benchmarks_do_not_run_at_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -64,6 +65,17 @@ async def test_an_open_loop_states_what_it_offered() -> None:
     assert found.offered_per_s == found.answered / 0.25
     assert found.late_p99_ms is not None
     assert found.degraded == found.looked_at > 0
+
+
+async def test_failed_calls_of_an_open_loop_count_as_long_as_the_time_out() -> None:
+    turn = itertools.count()
+
+    async def call(body: bytes) -> bytes | None:
+        return b"" if next(turn) % 2 else None
+
+    found = await open_loop([call], [b"a"], per_s=400.0, seconds=0.25, seed=1)
+    assert found.failed > 0
+    assert found.p99_ms == 5000.0
 
 
 def test_pages_are_looked_at_for_degraded_ones_and_for_the_means_of_stages() -> None:

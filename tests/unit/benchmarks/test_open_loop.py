@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -70,6 +71,18 @@ async def test_a_call_that_fails_counts_as_failed_and_has_no_latency() -> None:
     outcome = await drive(np.zeros(5), call)
     assert outcome.failed == 2
     assert len(outcome.latencies) == 3
+
+
+async def test_no_further_call_leaves_once_it_is_stopped() -> None:
+    stop, made = threading.Event(), []
+
+    async def call(index: int) -> bool:
+        made.append(index)
+        stop.set()
+        return True
+
+    await asyncio.wait_for(drive(np.array([0.0, 3600.0]), call, stop=stop), 60)
+    assert made == [0]
 
 
 async def test_a_defect_of_the_generator_is_not_taken_for_a_failed_call() -> None:

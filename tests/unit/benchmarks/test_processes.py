@@ -18,10 +18,12 @@ from benchmarks.processes import (
     family,
     free_port,
     listens,
+    programs,
     run_module,
     running_command,
     wait,
 )
+from features.settings import Settings
 
 STUBBORN_CHILD = """
 import signal, time
@@ -91,6 +93,24 @@ def test_what_a_module_says_when_it_fails_is_not_lost() -> None:
 
 def test_settings_are_environment_variables() -> None:
     assert environment(grpc_port=7)["RIPTIDE_GRPC_PORT"] == "7"
+
+
+def test_settings_of_the_callers_shell_do_not_reach_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIPTIDE_STORE", "redis://elsewhere")
+    monkeypatch.setenv("riptide_workers", "7")
+    monkeypatch.setenv("OTHER", "stays")
+    found = environment(state_dir="here")
+    assert {name for name in found if name.upper().startswith("RIPTIDE_")} == {"RIPTIDE_STATE_DIR"}
+    assert found["OTHER"] == "stays"
+
+
+def test_where_triton_is_is_the_callers_to_say() -> None:
+    settings = Settings(triton_python=Path("there/python"), tritonserver=Path("/bin/tritonserver"))
+    assert programs(settings) == {
+        "triton_python": Path("there/python").absolute(),
+        "tritonserver": Path("/bin/tritonserver"),
+    }
+    assert "tritonserver" not in programs(settings.model_copy(update={"tritonserver": None}))
 
 
 def test_a_free_port_is_one_that_nobody_listens_on() -> None:

@@ -101,6 +101,39 @@ def test_a_ratio_says_whether_what_was_wanted_is_met() -> None:
     assert "| beside the floor | 0.65 (0.65–0.65) | ≥ 0.7 | no |" in text
 
 
+def observed(answered: int, failed: int = 0, looked_at: int = 0, degraded: int = 0) -> Observed:
+    return Observed("own", answered, failed, 1.0, 1.0, 1.0, 1.0, 0.5, looked_at=looked_at, degraded=degraded)
+
+
+FINE = Measured(1, "floor", "64 in flight", observed(1000))
+
+
+@pytest.mark.parametrize(
+    ("row", "met"),
+    [
+        (Measured(1, "gateway", "64 in flight", observed(1000)), True),
+        (Measured(1, "gateway", "64 in flight", observed(999, failed=1)), True),
+        (Measured(1, "gateway", "64 in flight", observed(998, failed=2)), False),
+        (Measured(1, "gateway", "64 in flight", observed(1000), failed=2), False),
+        (Measured(1, "gateway", "64 in flight", observed(1000), degraded=1), True),
+        (Measured(1, "gateway", "64 in flight", observed(1000), degraded=2), False),
+        (Measured(1, "gateway", "64 in flight", observed(1000, looked_at=20, degraded=1)), False),
+        (Measured(1, "gateway", "64 in flight", observed(1000, looked_at=20, degraded=1), degraded=0), True),
+    ],
+)
+def test_a_row_with_more_than_a_thousandth_of_bad_calls_keeps_no_bound(row: Measured, met: bool) -> None:
+    assert Ratio("", OURS, FLOOR, at_least=0.7).verdict([row, FINE]) is met
+    assert Ratio("", FLOOR, OURS, at_least=0.7).verdict([row, FINE]) is met
+    assert Ratio("", OURS, FLOOR).verdict([row, FINE]) is None
+
+
+def test_what_was_not_measured_is_named_in_the_table_and_in_the_json() -> None:
+    found = section(measured(1, "gateway", 65))
+    found.failures.append("Ray Serve\ndid not start")
+    assert "- Not all was measured: Ray Serve did not start" in markdown(found).splitlines()
+    assert as_json(found)["failures"] == ["Ray Serve\ndid not start"]
+
+
 def test_json_has_every_round_and_every_ratio() -> None:
     rows = (measured(1, "gateway", 65), measured(1, "floor", 100))
     found = section(*rows, ratios=(Ratio("beside the floor", OURS, FLOOR),))
