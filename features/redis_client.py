@@ -23,7 +23,7 @@ from features.redis_breaker import Breaker, Unreachable
 from features.redis_cluster import ClusterLink
 from features.redis_link import Call, Link, OneServer, open_sentinel, open_server
 from features.redis_scripts import Argument, Script
-from features.redis_server import Confirm, Reply
+from features.redis_server import Confirm, Reply, TooFewReplicas
 from features.store import StoreError, StoreFull, StoreUnavailable
 
 _MOST_AT_ONCE = 32
@@ -44,7 +44,9 @@ class RedisClient:
         self._address = address
         self._link = _link(address)
         self._breaker = Breaker(f"RIPTIDE_STORE at {address}")
-        self._at_once = asyncio.Semaphore(_MOST_AT_ONCE)
+        # Each its own: writes may wait for a disk or for replicas, and must not keep the reads out meanwhile.
+        self._reads_at_once = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._others_at_once = asyncio.Semaphore(_MOST_AT_ONCE)
         self._read_s = address.timeout_ms / 1000
         self._write_s = self._read_s * _WRITE_TIMES
         self._looked_at = self._closed = False
@@ -131,8 +133,9 @@ class RedisClient:
             await asyncio.gather(self._looking, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._write_s):
-                for _ in range(_MOST_AT_ONCE):
-                    await self._at_once.acquire()
+                for at_once in (self._reads_at_once, self._others_at_once):
+                    for _ in range(_MOST_AT_ONCE):
+                        await at_once.acquire()
         await self._link.close()
 
     def _confirm(self, within_s: float) -> Confirm | None:
@@ -155,9 +158,10 @@ class RedisClient:
     @contextlib.asynccontextmanager
     async def _limited(self, within_s: float) -> AsyncIterator[None]:
         """Around a call: the breaker, the time limit, the limit of calls at once, our errors for theirs."""
+        at_once = self._reads_at_once if within_s == self._read_s else self._others_at_once
         with self._breaker.call():
             try:
-                async with asyncio.timeout(within_s), self._at_once:
+                async with asyncio.timeout(within_s), at_once:
                     yield
             except (RedisError, OSError) as error:
                 raise self._translated(error, within_s) from error
@@ -165,6 +169,8 @@ class RedisClient:
     def _translated(self, error: Exception, within_s: float) -> StoreError:
         name = f"RIPTIDE_STORE: {self._address}"
         match error:
+            case TooFewReplicas():
+                return StoreUnavailable(f"{name}: {error}")
             case TimeoutError():
                 return Unreachable(f"{name} did not answer within {within_s * 1000:.0f} ms")
             case ResponseError():
@@ -223,6 +229,6 @@ def _raise_for(replies: Sequence[Reply]) -> None:
         if isinstance(reply, OutOfMemoryError):
             raise StoreFull("the store is full: its maxmemory is reached; raise it") from reply
         # It is there, but not as what we need: soon another one will be.
-        if isinstance(reply, ClusterDownError | ReadOnlyError) or str(reply).startswith("NOREPLICAS"):
+        if isinstance(reply, ClusterDownError | ReadOnlyError):
             raise Unreachable(f"RIPTIDE_STORE cannot be used now ({reply})") from reply
         raise StoreUnavailable(f"RIPTIDE_STORE refuses ({reply})") from reply

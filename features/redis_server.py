@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from redis.asyncio import ConnectionPool
-from redis.exceptions import ConnectionError as ServerGone
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from features.redis_scripts import Argument
 
@@ -25,6 +24,10 @@ Reply: TypeAlias = Any
 CONNECT_S = 2.0
 """Longest wait for a connection. The time of a call does not limit it: where connecting takes longer than a
 call may, no call would ever have a connection."""
+
+
+class TooFewReplicas(RedisError):
+    """A write is in the server, and not in as many replicas as it has to be. The server itself is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,9 @@ class Server:
         if confirm:
             confirmed = replies.pop()
             if isinstance(confirmed, ResponseError) or confirmed < confirm.replicas:
-                raise ServerGone(f"written, but of {confirm.replicas} replicas have confirmed: {confirmed}")
+                raise TooFewReplicas(
+                    f"written, but of {confirm.replicas} replicas have confirmed: {confirmed}"
+                )
         return replies
 
     async def close(self) -> None:

@@ -142,7 +142,11 @@ class Batches:
             return
 
         entries, rows, all_stages = zip(*known, strict=True)
-        if behind := {entry.asked.request.user_id for entry, row, _ in known if row.behind}:
+        if behind := {
+            entry.asked.request.user_id
+            for entry, row, _ in known
+            if row.behind and entry.asked.cohort != PINNED
+        }:
             self.vectors.refresh(behind)
         stale = any(row.answer is None for row in rows)
         own = [entry for entry in entries if entry.asked.cohort != PINNED]
@@ -163,7 +167,9 @@ class Batches:
             raise
         model_ms = _ms_since(began)
         self.metrics.batch(number, rows, features_ms, model_ms)
-        if own and _in_time(own):
+        if expired:
+            pass  # counted
+        elif own and _in_time(own):
             self.figures.batch_answered(number, model_ms, encoded=stale)
         elif own:
             self.figures.batch_failed(number)

@@ -105,6 +105,8 @@ class Coalescer(Generic[Asked, Answer]):
     def put_first(self, entry: Waiting[Asked, Answer]) -> None:
         """Takes back an entry that `answer_batch` was given and has set aside: it waited once already."""
         entry.aside = False
+        for batch in self._running.values():  # the one that it has left may still be under way
+            batch[:] = [other for other in batch if other is not entry]
         if not self._join:
             self._start([entry])
         else:

@@ -161,6 +161,10 @@ class EncoderQueue:
             self._parked[version] = left
         self.put_back(taken)
 
+    def keeps(self, version: int) -> bool:
+        """Whether users are kept for the version."""
+        return version in self._parked
+
     def keep_parked(self, versions: Collection[int]) -> None:
         """Puts in who was kept for a version that is none of these, and may belong to another one by now."""
         for version in [version for version in self._parked if version not in versions]:

@@ -106,8 +106,8 @@ class Metrics:
         self._requests = _Counts("riptide_requests", "Calls answered.", ["method", "code"], registry)
         self._vectors = _Counts(
             "riptide_user_vectors",
-            "User vectors needed: `cached`, `lagging` (cached, and outdated by no more than it may be), or "
-            "`encoded` by the model in the request.",
+            "User vectors needed: `cached`, `lagging` (cached, and outdated), or `encoded` by the model in "
+            "the request.",
             ["source"],
             registry,
         )

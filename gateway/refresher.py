@@ -39,6 +39,7 @@ _AGAIN_S = 0.5
 _GONE_S = 1.0
 """How long an encoder that was not there is taken to be away."""
 _TRY_AGAIN_S = 1.1
+_MOST_TIMES = 4.0
 _NO_PAGE = np.empty(0, np.int64)
 
 log = logging.getLogger("riptide.gateway.refresher")
@@ -56,6 +57,7 @@ class Refresher:
         self._encoding = False
         self._row_s: dict[int, float] = {}  # version → what a row has taken, of late
         self._gone: dict[int, float] = {}  # version → when it was found to have no encoder
+        self._trying: set[int] = set()  # versions whose encoder is tried again in a moment
 
     @property
     def backlog(self) -> int:
@@ -213,7 +215,8 @@ class Refresher:
 
     def _learn(self, version: int, row_s: float) -> None:
         before = self._row_s.get(version, row_s)
-        self._row_s[version] = 0.8 * before + 0.2 * row_s
+        # One call that was held up says little of the next ones.
+        self._row_s[version] = 0.8 * before + 0.2 * min(row_s, _MOST_TIMES * before)
 
     def _find_gone(self, version: int, error: Exception) -> None:
         if version not in self._gone:
@@ -221,7 +224,17 @@ class Refresher:
         self._gone = {number: at for number, at in self._gone.items() if number in self._router.ready}
         self._gone[version] = time.monotonic()
         # One is tried again then, when `encodes` says yes; if there is an encoder, the others follow.
-        asyncio.get_running_loop().call_later(_TRY_AGAIN_S, self._queue.unpark, version, 1)
+        if version not in self._trying:
+            self._trying.add(version)
+            asyncio.get_running_loop().call_later(_TRY_AGAIN_S, self._try_again, version)
+
+    def _try_again(self, version: int) -> None:
+        # Again and again: whoever is taken may need no encoding any more, and then proves nothing.
+        if self._queue.keeps(version):
+            self._queue.unpark(version, 1)
+            asyncio.get_running_loop().call_later(_TRY_AGAIN_S, self._try_again, version)
+        else:
+            self._trying.discard(version)
 
     def _without_encoder(self, user_id: str, due: Due, version: int) -> None:
         due.settle(VersionGone(f"version {version} has no encoder"))

@@ -91,7 +91,8 @@ class Vectors:
         # A vector is of now, so none serves a page of another moment.
         kept = NOTHING if asked.request.time else cached(record, version, now_ns)
         if asked.vector is not None and kept.within(version.max_lag_s) is None:
-            kept = cached(with_answer(replace(record, answer=None), asked.vector), version, now_ns)
+            waited_for = cached(with_answer(replace(record, answer=None), asked.vector), version, now_ns)
+            kept = waited_for if waited_for.answer is not None else kept
         answer = kept.within(version.max_lag_s)
         if answer is not None:
             return Vector(answer, behind=kept.lag_s > 0, stale=False)

@@ -155,3 +155,30 @@ async def test_close_waits_for_what_is_in_flight_and_for_what_gathers() -> None:
     await coalescer.close()
     assert double.batches == [[0], [1]]
     assert await second == 2
+
+
+async def test_an_entry_that_was_set_aside_and_has_come_back_does_not_share_its_first_batchs_failure() -> (
+    None
+):
+    gate, calls = asyncio.Event(), 0
+    coalescer: Coalescer[int, int]
+
+    async def answer(batch: Entries) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            aside = batch[0]
+            aside.aside = True
+            asyncio.get_running_loop().call_soon(coalescer.put_first, aside)
+            await asyncio.sleep(0.01)  # it is back by now, and waits for this batch to end
+            raise ModelUnavailable("down")
+        await gate.wait()
+        for entry in batch:
+            entry.answer.set_result(2 * entry.asked)
+
+    coalescer = Coalescer(answer, max_batch=64)
+    first, second = await submitted(coalescer, range(2))
+    with pytest.raises(ModelUnavailable, match="down"):
+        await second
+    gate.set()
+    assert await first == 0
