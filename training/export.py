@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 ADDED = "added.parquet"
 NEIGHBOURS = 100
 PARITY_TOLERANCE = 1e-4
-_LAYOUT = 7
+_LAYOUT = 8
 """Raise it when the same run exports to something else, so that old exports are not reused."""
 
 
@@ -83,24 +83,28 @@ def export(
 
     Raises:
         TrainingError: two item ids have one key, the SavedModel does not answer as the trained model does, or
-            its index finds too few of the best candidates.
+            an index that was asked for by name finds too few of the best candidates.
     """
     import_tensorflow()
     import tensorflow as tf
 
     from training.golden import candidates_of, golden_requests, largest_difference, write_golden
-    from training.index_choice import asked_of, planned_index, wants_index, with_recall
+    from training.index_choice import index_time, planned_index, wants_index, with_recall
+    from training.index_recall import asked_of
     from training.serving import Served
 
     categories = tuple(sorted({category for item in catalogue for category in item.categories}))
     page_size, index, said = config.model.page_size, None, None
-    if not wants_index(config.index, len(catalogue)):
-        served = Served(trained, catalogue, categories, page_size=page_size)
-    else:
-        asked = asked_of(prepared, trained)
-        index = planned_index(config.index, trained, asked, int(time.time()))
+    if wants_index(config.index, len(catalogue)):
+        moment = index_time(trained, int(time.time()))
+        asked = asked_of(prepared, trained, catalogue, categories, moment)
+        index = planned_index(config.index, trained, asked, moment)
         served = Served(trained, catalogue, categories, page_size=page_size, index=index)
-        said = with_recall(served, index, trained, asked, config.index.recall)
+        said = with_recall(served, index, trained, asked, config.index)
+        if said["kind"] == "exact":
+            index = None
+    if index is None:
+        served = Served(trained, catalogue, categories, page_size=page_size)
     keys = item_keys(item.item_id for item in catalogue)
     with exclusive(folder), replacing(folder) as new:
         write_catalog(

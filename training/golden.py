@@ -71,7 +71,8 @@ def largest_difference(
     Args:
         candidates: int32 `[rows, P]`, catalogue indices from 1 of what the index of the graph found for each
             request, 0 for nothing: pages are made of these. Whether they are the best ones is for the
-            recall to say; one that a request does not allow is a difference. None: there is no index.
+            recall to say; one that a request does not allow is a difference, and so is a page within
+            categories that is shorter than it need be. None: there is no index.
     """
     keys = item_keys(item.item_id for item in items)
     offline = Offline(trained, items, golden["out:item_keys"].shape[1])
@@ -80,6 +81,12 @@ def largest_difference(
         expected = offline.page(request, None if candidates is None else candidates[row])
         got, scores = golden["out:item_keys"][row], golden["out:scores"][row]
         count = len(expected.items)
+        if (
+            candidates is not None
+            and request.categories is not None
+            and count < len(offline.page(request).items)
+        ):
+            return np.inf
         if got[count:].any() or not got[:count].all():
             return np.inf
         largest = max(largest, float(np.abs(scores[:count] - expected.scores).max(initial=0.0)))

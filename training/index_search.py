@@ -7,11 +7,13 @@ are passed over. A filter that few items pass is answered from all of these inst
 never short while matching items exist.
 
 Requests of a batch are answered one after the other: the lists of one fit into a core's cache, those of all
-do not, and one with a wide search holds no memory for the others.
+do not, and one with a wide search holds no memory for the others. A request that needs more lists takes them
+in few and larger steps: a step costs some operations, whatever it looks at.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +32,8 @@ _SPARE = 0.25
 """Of the pool: so many more are taken where scores are approximate, before they are made exact."""
 _EACH_EXCLUDED = 10
 """Items to see for each excluded one: who has had the best hundred wants the second best."""
+_MOST_AT_ONCE = 2**14
+"""Items of one step: it gathers their vectors, 4 MiB of 64 numbers each."""
 _DAY_S = 86_400.0
 
 
@@ -58,6 +62,7 @@ class InvertedSearch(tf.Module):
         self.probes, self._pool = index.probes, pool
         self._lists, self._capacity, self._narrow = index.lists, index.capacity, index.narrow
         self._per_list = len(items) / index.lists
+        self._most = math.ceil(_MOST_AT_ONCE / self._per_list)
         self._vectors, self._levels, self._item_times, self._published = tables
         self._freshness, self._time = freshness, index.time
         self._kinds = Kinds(items, categories, index.items)
@@ -80,9 +85,7 @@ class InvertedSearch(tf.Module):
 
         def row(of: tuple[tf.Tensor, ...]) -> tf.Tensor:
             vector, promise, time, start, end, allowed = of
-            # Behind the last one, so that a look-up always finds a place.
-            unwanted = tf.concat([tf.sort(excluded[start:end]), [tf.int32.max]], axis=0)
-            return self._row(vector[None], promise, time, unwanted, allowed)
+            return self._row(vector[None], promise, time, _unwanted(excluded[start:end]), allowed)
 
         rows = tf.map_fn(
             row,
@@ -150,24 +153,31 @@ class InvertedSearch(tf.Module):
     ) -> tf.Tensor:
         """From the most promising lists; -inf for a list that is not looked at. `kinds`: bool `[S]`."""
         enough = int(self.probes * self._per_list / 2) + _EACH_EXCLUDED * (tf.size(unwanted) - 1)
+        most = min(max(self.probes, self._most), self._lists)
 
-        def wanting(promise: tf.Tensor, seen: tf.Tensor, scores: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        def wanting(
+            promise: tf.Tensor, width: tf.Tensor, seen: tf.Tensor, scores: tf.Tensor, rows: tf.Tensor
+        ) -> tf.Tensor:
             more = (seen < enough) | (scores[-1] == -np.inf)
             return more & (tf.reduce_max(promise) > -np.inf)
 
         def step(
-            promise: tf.Tensor, seen: tf.Tensor, scores: tf.Tensor, rows: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-            best, lists = tf.math.top_k(promise, min(self.probes, self._lists), sorted=False)
+            promise: tf.Tensor, width: tf.Tensor, seen: tf.Tensor, scores: tf.Tensor, rows: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+            # What is missing, if every item were allowed. With a filter more lists may be needed: doubled.
+            missing = tf.cast(tf.math.ceil(tf.cast(enough - seen, tf.float32) / self._per_list), tf.int32)
+            best, lists = tf.math.top_k(promise, tf.minimum(tf.maximum(width, missing), most), sorted=False)
             lists = tf.boolean_mask(lists, best > -np.inf)
             promise = tf.tensor_scatter_nd_update(promise, lists[:, None], tf.fill(tf.shape(lists), -np.inf))
             places = tf.reshape(lists[:, None] * self._capacity + tf.range(self._capacity), [-1])
             new = self._masked(self._approximate(vector, places), time, places, kinds)
             seen += tf.math.count_nonzero(new > -np.inf, dtype=tf.int32)
-            return promise, seen, *self._best(new, places, unwanted, scores, rows)
+            width = tf.minimum(2 * width, most)
+            return promise, width, seen, *self._best(new, places, unwanted, scores, rows)
 
         nothing = tf.fill((self._kept,), -np.inf), tf.zeros((self._kept,), tf.int32)
-        *_, scores, rows = tf.while_loop(wanting, step, (promise, tf.constant(0), *nothing))
+        first = promise, tf.constant(self.probes), tf.constant(0), *nothing
+        *_, scores, rows = tf.while_loop(wanting, step, first)
         return tf.where(scores > -np.inf, rows, 0)
 
     def _among(self, vector: tf.Tensor, rows: tf.Tensor, time: tf.Tensor, unwanted: tf.Tensor) -> tf.Tensor:
@@ -233,3 +243,11 @@ class InvertedSearch(tf.Module):
         scale = np.maximum(np.abs(vectors).max(axis=1), 1e-30) / 127.0
         copy = np.rint(vectors / scale[:, None]).astype(np.int8)
         return tf.Variable(copy, trainable=False), tf.Variable(scale, False, dtype=tf.float32)
+
+
+def _unwanted(excluded: tf.Tensor) -> tf.Tensor:
+    """The distinct rows of items among int32 `[e]`, ascending: many a key is unknown, row 0, or comes twice.
+    Behind them a bound, so that a look-up always finds a place."""
+    ascending = tf.concat([[0], tf.sort(excluded)], axis=0)
+    known = tf.boolean_mask(ascending[1:], ascending[1:] != ascending[:-1])
+    return tf.concat([known, [tf.int32.max]], axis=0)

@@ -118,8 +118,9 @@ class IndexConfig(Table):
     """What the lists hold. `bfloat16` and `int8` are copies beside the float32 vectors: half or a quarter of
     what a request reads, for so much more memory. Scores are float32 in any case."""
     recall: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """The least share of the best candidates that has to be found. An index that finds fewer, though it looks
-    through an eighth of the lists, is not exported."""
+    """The least share of the best candidates that has to be found, without a filter and within a category. If
+    an index finds fewer, though it looks through an eighth of the lists, `inverted` is not exported, and
+    `auto` scores every item."""
 
 
 class Freshness(Table):

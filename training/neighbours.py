@@ -43,8 +43,10 @@ def neighbours(
         own = index.items[at][index.items[at] > 0] - 1
         lists = np.argsort(-(means @ mean), kind="stable")[:_NEAREST_LISTS]
         others = index.items[np.union1d(lists, [at])]
-        if len(own):
-            _fill(near, unit, own, np.sort(others[others > 0]) - 1, count)
+        others = np.sort(others[others > 0]) - 1
+        rows = max(1, _PAIRS_AT_ONCE // max(1, len(others)))
+        for start in range(0, len(own), rows):
+            _fill(near, unit, own[start : start + rows], others, count)
     return near
 
 

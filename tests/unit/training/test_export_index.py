@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from features.catalog import Catalog
 from features.schema import item_key
 from inference.golden import read_golden
 from rollout.export_folder import read_export
 from rollout.manifest import Manifest
+from training import index_choice
 from training.__main__ import main
 from training.config import Config
 from training.export import export_fingerprint
@@ -59,8 +62,9 @@ def shop(tmp_path_factory):
         yield folder
 
 
-def run(folder, command, recall):
-    (folder / "shop.toml").write_text(CONFIG.replace("RECALL", recall), encoding="utf-8")
+def run(folder, command, recall, kind="inverted"):
+    written = CONFIG.replace("RECALL", recall).replace('"inverted"', f'"{kind}"')
+    (folder / "shop.toml").write_text(written, encoding="utf-8")
     return main(
         [
             command, "--config", f"{folder}/shop.toml", "--state-dir", f"{folder}/var",
@@ -75,6 +79,7 @@ def test_the_export_says_what_its_index_is_and_what_it_finds(shop):
     assert (index["kind"], index["lists"], index["storage"]) == ("inverted", 40, "float32")
     assert (index["at"], index["bound"], index["users"]) == (100, 0.5, 150)
     assert 0.5 <= index["recall"] < 1
+    assert index["recall_filtered"] >= 0.5
     assert 1 <= index["probes"] <= 5
     assert said["parity"] < 1e-4
 
@@ -110,6 +115,22 @@ def test_an_index_below_its_bound_is_not_exported_and_the_export_is_as_before(sh
     assert "less than index.recall, 1.0: not exported" in error
     assert error.count("\n") == 1
     assert (shop / "var/exports/shop/training.json").read_text() == before
+
+
+def test_an_index_below_its_bound_that_nobody_insisted_on_is_left_out_and_the_export_says_so(
+    shop, tmp_path, monkeypatch
+):
+    copy = tmp_path / "shop"
+    shutil.copytree(shop, copy)
+    monkeypatch.setattr(index_choice, "INDEXED_FROM", ITEMS)
+    assert run(copy, "export", "1.0", kind="auto") == 0
+    said = read_export(copy / "var/exports/shop").training.index
+    assert said == {"kind": "exact", "refused_recall": said["refused_recall"], "bound": 1.0}
+    assert 0.1 < said["refused_recall"] < 1
+    golden = read_golden(copy / "var/exports/shop/golden.npz")
+    assert (golden.outputs["item_keys"] != 0).all()
+    variables = tf.train.list_variables(f"{copy}/var/exports/shop/model.savedmodel/variables/variables")
+    assert not [name for name, _ in variables if "_means" in name]
 
 
 def test_every_item_has_neighbours(shop):

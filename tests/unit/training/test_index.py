@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.unit.training.indexed import NOW, clustered
+from training import neighbours as of_neighbours
 from training.index import SLACK, build_index, lifts_at, usual_lists
 from training.model_config import Freshness
 from training.neighbours import neighbours
@@ -85,6 +86,24 @@ def test_neighbours_of_an_index_are_nearly_those_of_all_pairs():
     assert (np.diff(scores, axis=1) <= 1e-6).all()
     assert (got != np.arange(3_000)[:, None]).all()
     assert np.mean([len(set(a) & set(b)) / 20 for a, b in zip(got, exact, strict=True)]) > 0.9
+
+
+def test_neighbours_of_an_index_hold_no_more_pairs_at_once_than_they_may(monkeypatch):
+    vectors, index, fill, held = clustered(600, 8), None, of_neighbours._fill, []
+    index = build_index(vectors, lists=3)
+    whole = neighbours(vectors[1:], 20, index)
+
+    def counting(near, unit, own, others, count):
+        held.append(len(own) * len(others))
+        fill(near, unit, own, others, count)
+
+    monkeypatch.setattr(of_neighbours, "_fill", counting)
+    monkeypatch.setattr(of_neighbours, "_PAIRS_AT_ONCE", 5_000)
+    parts = neighbours(vectors[1:], 20, index)
+    assert max(held) <= 5_000
+    assert sum(held) == 600 * 600
+    assert (parts[0] == whole[0]).all()
+    assert parts[1] == pytest.approx(whole[1], abs=1e-6)
 
 
 def test_all_pairs_are_compared_without_an_index():

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.unit.training.indexed import (
     CATEGORIES,
@@ -21,6 +22,7 @@ from tests.unit.training.indexed import (
     users,
 )  # fmt: skip
 from training.cold_items import ItemVectors
+from training.index_search import InvertedSearch
 from training.serving import Served
 
 N, D, POOL = 3_000, 16, 20
@@ -134,6 +136,49 @@ def test_more_lists_are_looked_through_when_all_of_the_first_is_excluded(model):
     assert (got > 0).all()
     assert not set(got[0].tolist()) & set(first)
     assert (top >= best_of(exact(model, ITEMS, query))[:, -1:] - 1e-4).mean() > 0.8
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Counts how often lists are looked at."""
+    counter = tf.Variable(0)
+    approximate = InvertedSearch._approximate
+
+    def counting(self, vector, places):
+        counter.assign_add(1)
+        return approximate(self, vector, places)
+
+    monkeypatch.setattr(InvertedSearch, "_approximate", counting)
+
+    def counted(served, query):
+        counter.assign(0)
+        found(served, query)
+        return int(counter)
+
+    return counted
+
+
+def test_a_request_that_excludes_many_needs_few_passes(model, passes):
+    served, vectors = with_index(model, lists=64, probes=1), users(1, D)
+    assert passes(served, asked(vectors)) <= 2
+    assert passes(served, asked(vectors, excluded=[list(range(1, 150))])) <= 3
+
+
+def test_a_filter_that_few_items_of_each_list_pass_needs_few_passes(model, passes):
+    # Less than half an item of a list is rare: some forty lists are needed for a page.
+    served = with_index(model, lists=64, probes=1, narrow=0)
+    assert passes(served, asked(users(1, D), allowed=[mask(RARE)])) <= 7
+
+
+def test_what_is_not_known_or_comes_twice_is_no_exclusion(model, passes):
+    # A wider search would find more of the best: what is found is the same.
+    served, vectors = with_index(model, lists=64, probes=1), users(16, D)
+    for some, same in (([0] * 500, []), ([0, 9, 8, 9] * 100, [8, 9])):
+        got, top = found(served, asked(vectors, excluded=[some] * 16))
+        want, best = found(served, asked(vectors, excluded=[same] * 16))
+        assert got.tolist() == want.tolist()
+        assert top == pytest.approx(best)
+    assert passes(served, asked(vectors[:1], excluded=[[0] * 2_000])) <= 2
 
 
 def test_everything_excluded_is_an_empty_page(served):

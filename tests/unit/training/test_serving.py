@@ -14,6 +14,7 @@ from tests.unit.training.models import facts, trained
 from training.cold_items import ItemVectors
 from training.golden import candidates_of, largest_difference, requests_of
 from training.index import build_index
+from training.index_kinds import Kinds
 from training.offline import Offline
 from training.reasons import RECENCY
 from training.serving import Served
@@ -346,6 +347,26 @@ def test_a_wrong_answer_of_a_graph_with_an_index_is_a_difference(indexed):
     assert differs("in:exclude_keys", (3, 0), best) == np.inf
     fewer = np.where(found == np.flatnonzero(best == KEYS)[0] + 1, 0, found)
     assert differs("out:scores", (3, 0), golden["out:scores"][3, 0], fewer) == np.inf
+
+
+@pytest.mark.parametrize("method", ["members", "lists"])
+def test_a_page_of_a_graph_with_an_index_that_is_shorter_than_its_filter_allows_is_a_difference(
+    monkeypatch, method
+):
+    model = full(False)
+    index = build_index(model.items.vectors, model.items.levels, lists=6, probes=2)
+    index = dataclasses.replace(index, narrow=N if method == "members" else 0)
+
+    def differs():
+        served, inputs = Served(model, ITEMS, CATEGORIES, page_size=10, index=index), varied()
+        golden = {f"in:{name}": array for name, array in inputs.items()}
+        golden |= {f"out:{name}": array for name, array in answer(served, inputs).items()}
+        return largest_difference(golden, model, ITEMS, CATEGORIES, candidates_of(golden, served))
+
+    assert differs() < 1e-4
+    empty = {"members": tf.zeros((0,), tf.int32), "lists": tf.zeros((6,), tf.bool)}[method]
+    monkeypatch.setattr(Kinds, method, lambda self, which: empty)
+    assert differs() == np.inf
 
 
 def test_a_graph_with_an_index_is_saved_and_answers_as_before(indexed, tmp_path):
