@@ -131,7 +131,7 @@ class Recommender:
         events = [Event("u", item, kind, at) for item, kind, at in history]
         record = with_events(EMPTY_RECORD, events, 100).record
         row = Row(record, None, (), (), include_seen, time=time)
-        answer = self._graph.recommend(**model_inputs(self._version, [row], int(time.time())))
+        answer = self._graph.recommend(**model_inputs(self._version, [row], time))
         keys, scores = answer["item_keys"].numpy()[0].tolist(), answer["scores"].numpy()[0].tolist()
         known = [(self._names[key], score) for key, score in zip(keys, scores, strict=True) if key]
         return Page([item for item, _ in known], dict(known))
