@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -79,7 +78,7 @@ def answers_to_keep(
         page = page[page != 0]
         if known is not None:
             # The vector is of the moment and the history that it was of, however the page came about.
-            answers[request.user_id] = replace(known, page_keys=page, page_is_current=True)
+            answers[request.user_id] = known._replace(page_keys=page, page_is_current=True)
             continue
         assert scores.user_vector is not None, "asked for whenever a row is stale"
         answers[request.user_id] = CachedAnswer(

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from features.record import UserRecord
 from features.schema import surface_key
 from features.store import FeatureStore, StoreUnavailable
@@ -46,9 +43,10 @@ class Scored(NamedTuple):
     version: ServingVersion
     record: UserRecord
     stages: Stages
-    keys: NDArray[np.int64] | None = None
-    scores: NDArray[np.float32] | None = None
-    reason_keys: NDArray[np.int64] | None = None
+    keys: Sequence[int] | None = None
+    """As many as were asked for, best first, 0 for an empty slot; `scores` and `reason_keys` likewise."""
+    scores: Sequence[float] = ()
+    reason_keys: Sequence[int] | None = None
     stale: bool = False
     """Whether the user's vector lags by more than it may, since the encoder did not follow."""
 
@@ -116,47 +114,49 @@ class Batches:
         began = time.perf_counter()
         left_s = max(entry.deadline for entry in batch) - asyncio.get_running_loop().time()
         records = await self.read([entry.asked.request.user_id for entry in batch], left_s)
-        features_ms = _ms_since(began)
+        features_ms = _ms_between(began, time.perf_counter())
 
         now_ns, inline = time.time_ns(), Inline()
         now = now_ns // 1_000_000_000
         expired = False
-        known: list[tuple[Waiting[Asked, Scored], Row, Stages]] = []
+        entries: list[Waiting[Asked, Scored]] = []
+        rows: list[Row] = []
         stale_users: set[str] = set()
+        behind: set[str] = set()
         for entry, record in zip(batch, records, strict=True):
-            stages = Stages(queue=(began - entry.asked.submitted) * 1000, features=features_ms)
+            asked = entry.asked
             if not knows(version, record):
                 if not entry.answer.done():
+                    stages = Stages(_ms_between(asked.submitted, began), features_ms)
                     entry.answer.set_result(Scored(version, record, stages))
                 continue
             vector = self.vectors.choose(entry, record, version, now_ns, inline, self.of(number).put_first)
             if vector is None:
-                expired = expired or not (entry.aside or entry.asked.cohort == PINNED)
+                expired = expired or not (entry.aside or asked.cohort == PINNED)
                 continue
+            user_id = asked.request.user_id
             if vector.stale:
-                stale_users.add(entry.asked.request.user_id)
-            known.append((entry, _row(entry.asked.request, record, vector), stages))
+                stale_users.add(user_id)
+            if vector.behind and asked.cohort != PINNED:
+                behind.add(user_id)
+            entries.append(entry)
+            rows.append(_row(asked.request, record, vector))
         if expired:
             self.figures.batch_failed(number)
-        if not known:
+        if not entries:
             return
 
-        entries, rows, all_stages = zip(*known, strict=True)
-        if behind := {
-            entry.asked.request.user_id
-            for entry, row, _ in known
-            if row.behind and entry.asked.cohort != PINNED
-        }:
+        if behind:
             self.vectors.refresh(behind)
-        stale = any(row.answer is None for row in rows)
+        encoded = sum(row.answer is None for row in rows)
         own = [entry for entry in entries if entry.asked.cohort != PINNED]
-        began = time.perf_counter()
+        sent = time.perf_counter()
         try:
             scores = await self.scorer.score(
                 version,
                 model_inputs(version, rows, now),
                 reasons=any(entry.asked.request.explain for entry in entries),
-                vectors=stale,
+                vectors=encoded > 0,
                 timeout_s=max(entry.deadline for entry in entries) - asyncio.get_running_loop().time(),
             )
         except Exception as error:
@@ -165,32 +165,36 @@ class Batches:
             if isinstance(error, VersionGone):
                 self.router.gone(version, str(error))
             raise
-        model_ms = _ms_since(began)
+        model_ms = _ms_between(sent, time.perf_counter())
         self.metrics.batch(number, rows, features_ms, model_ms)
         if expired:
             pass  # counted
         elif own and _in_time(own):
-            self.figures.batch_answered(number, model_ms, encoded=stale)
+            self.figures.batch_answered(number, model_ms, encoded=encoded > 0)
         elif own:
             self.figures.batch_failed(number)
-        for index, (entry, row, stages) in enumerate(zip(entries, rows, all_stages, strict=True)):
-            stages.model = model_ms
-            if not entry.answer.done():
-                reasons = scores.reason_keys
-                entry.answer.set_result(
-                    Scored(
-                        version,
-                        row.record,
-                        stages,
-                        scores.item_keys[index],
-                        scores.scores[index],
-                        reasons[index] if reasons is not None and entry.asked.request.explain else None,
-                        stale=entry.asked.request.user_id in stale_users,
-                    )
+        # Of the whole batch at once: to cut a row out of an array takes as long as to read ten numbers.
+        most = max(entry.asked.request.limit for entry in entries)
+        keys, values = scores.item_keys[:, :most].tolist(), scores.scores[:, :most].tolist()
+        reasons = scores.reason_keys[:, :most].tolist() if scores.reason_keys is not None else None
+        for index, (entry, row) in enumerate(zip(entries, rows, strict=True)):
+            if entry.answer.done():
+                continue
+            asked, limit = entry.asked, entry.asked.request.limit
+            entry.answer.set_result(
+                Scored(
+                    version,
+                    row.record,
+                    Stages(_ms_between(asked.submitted, began), features_ms, model_ms),
+                    keys[index][:limit],
+                    values[index][:limit],
+                    reasons[index][:limit] if reasons is not None and asked.request.explain else None,
+                    asked.request.user_id in stale_users,
                 )
+            )
         # What an operator looks at leaves no trace in the user's record.
-        asked = [(i, e.asked.request) for i, e in enumerate(entries) if e.asked.cohort != PINNED]
-        self.answers.keep(answers_to_keep(number, asked, rows, scores, now))
+        kept = [(i, e.asked.request) for i, e in enumerate(entries) if e.asked.cohort != PINNED]
+        self.answers.keep(answers_to_keep(number, kept, rows, scores, now))
         if self.router.shadowed is not None and version is self.router.serving:
             live = [index for index, entry in enumerate(entries) if entry.asked.cohort == STABLE]
             self.shadow.offer(live, rows, scores, crowded=self.of(number).backlog >= self.max_batch)
@@ -221,5 +225,5 @@ def _row(request: PageRequest, record: UserRecord, vector: Vector) -> Row:
     )
 
 
-def _ms_since(began: float) -> float:
-    return (time.perf_counter() - began) * 1000
+def _ms_between(began: float, ended: float) -> float:
+    return (ended - began) * 1000

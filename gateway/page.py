@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice, repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,22 +51,24 @@ class PageItem(NamedTuple):
     reason: CatalogItem | None = None
 
 
+_page_item: Callable[[Iterable[Any]], PageItem] = partial(tuple.__new__, PageItem)
+"""A line of its three parts, without Python that each of a page's lines would run."""
+
+
 def model_page(
-    catalog: Catalog,
-    keys: NDArray[np.int64],
-    scores: NDArray[np.float32],
-    reason_keys: NDArray[np.int64] | None,
+    catalog: Catalog, keys: Sequence[int], scores: Sequence[float], reason_keys: Sequence[int] | None
 ) -> list[PageItem]:
     """The lines of the items that the model answered; it has filtered them.
 
-    `keys`, `scores` and `reason_keys` are `[limit]`, best first; 0 is an empty slot, and no catalogue has it.
+    `keys`, `scores` and `reason_keys` are equally long, best first; 0 is an empty slot, and no catalogue has
+    it.
     """
-    reasons = reason_keys.tolist() if reason_keys is not None else repeat(0)
-    return [
-        PageItem(item, score, catalog.get(reason) if reason else None)
-        for key, score, reason in zip(keys.tolist(), scores.tolist(), reasons, strict=False)
-        if (item := catalog.get(key)) is not None
-    ]
+    items = list(map(catalog.get, keys))
+    reasons: Iterable[CatalogItem | None] = repeat(None)
+    if reason_keys is not None:
+        reasons = [catalog.get(key) if key else None for key in reason_keys]
+    lines = map(_page_item, zip(items, scores, reasons, strict=False))
+    return list(lines) if all(items) else [line for line in lines if line.item is not None]
 
 
 def fallback_page(

@@ -79,16 +79,11 @@ class Recommend:
             log.debug("fallback page: %s", error)
             return await self._without_model(request, cohort, timeout_s, Stages(model=_ms_since(began)))
         started = time.perf_counter()
-        if scored.keys is None or scored.scores is None:
+        if scored.keys is None:
             page = self._fallback(request, cohort, Degraded.COLD_START, scored.stages, scored.record)
         else:
-            limit, reasons, version = request.limit, scored.reason_keys, scored.version
-            items = model_page(
-                version.catalog,
-                scored.keys[:limit],
-                scored.scores[:limit],
-                reasons[:limit] if reasons is not None else None,
-            )
+            version = scored.version
+            items = model_page(version.catalog, scored.keys, scored.scores, scored.reason_keys)
             degraded = Degraded.STALE_VECTOR if scored.stale else Degraded.NO
             page = Page(items, version.version, cohort, degraded, scored.stages)
             # Cohorts with a slash are the arms of an experiment. Whichever version answered: were users left

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from features.record import CachedAnswer, UserRecord, with_answer
@@ -91,7 +91,7 @@ class Vectors:
         # A vector is of now, so none serves a page of another moment.
         kept = NOTHING if asked.request.time else cached(record, version, now_ns)
         if asked.vector is not None and kept.within(version.max_lag_s) is None:
-            waited_for = cached(with_answer(replace(record, answer=None), asked.vector), version, now_ns)
+            waited_for = cached(with_answer(record._replace(answer=None), asked.vector), version, now_ns)
             kept = waited_for if waited_for.answer is not None else kept
         answer = kept.within(version.max_lag_s)
         if answer is not None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain, count, repeat
+from operator import itemgetter
 
 from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import CatalogItem
@@ -58,39 +60,48 @@ class Lines:
     """Serializes the `items` of a `RecommendResponse` or a `SimilarItemsResponse`."""
 
     def __init__(self) -> None:
-        # The item, its line without score, rank and reason, and that line begun for a page without reasons.
-        self._kept: dict[str, tuple[CatalogItem, bytes, bytes]] = {}
+        # By the item's identity, as two versions may show an item differently. Kept with it, so that no other
+        # item gets its identity: the line begun for a page without reasons, the line without score, rank and
+        # reason, and the item.
+        self._kept: dict[int, tuple[bytes, bytes, CatalogItem]] = {}
 
     def wire(self, page: Sequence[PageItem]) -> bytes:
         """The field `items`, to be followed or preceded by the other fields of the message.
 
         `page` is best first and has at most 127 lines; the first gets rank 1.
         """
-        parts: list[bytes] = []
-        kept_lines, score_and_rank = self._kept, _SCORE_AND_RANK.pack
-        for rank, (item, score, reason) in enumerate(page, 1):
-            kept = kept_lines.get(item.item_id)
-            # By identity: two versions may show an item differently, and comparing it whole costs what is
-            # saved.
-            if kept is None or kept[0] is not item:
-                kept = self._keep(item)
-            end = score_and_rank(_SCORE_TAG, score, _RANK_TAG, rank)
-            if reason is None:
-                parts += (kept[2], end)
-            else:
-                why = pb.Reason(item_id=reason.item_id, title=reason.title).SerializeToString()
-                line = kept[1] + end + _REASON_TAG + varint(len(why)) + why
-                parts += (_ITEMS_TAG, varint(len(line)), line)
-        return b"".join(parts)
+        if not page:
+            return b""
+        items, scores, reasons = zip(*page, strict=True)
+        try:
+            kept = list(map(self._kept.__getitem__, map(id, items)))
+        except KeyError:
+            kept = [self._kept.get(id(item)) or self._keep(item) for item in items]
+        # Maps and not a loop: Python that each line would run is what a page's time goes into.
+        ends = map(_SCORE_AND_RANK.pack, repeat(_SCORE_TAG), scores, repeat(_RANK_TAG), count(1))
+        if any(reasons):
+            return b"".join(map(_with_reason, kept, ends, reasons))
+        return b"".join(chain.from_iterable(zip(map(_BEGUN, kept), ends, strict=False)))
 
-    def _keep(self, item: CatalogItem) -> tuple[CatalogItem, bytes, bytes]:
+    def _keep(self, item: CatalogItem) -> tuple[bytes, bytes, CatalogItem]:
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
         message = pb.RecommendedItem(item_id=item.item_id, title=item.title, categories=item.categories)
         constant = message.SerializeToString()
         begun = _ITEMS_TAG + varint(len(constant) + _SCORE_AND_RANK.size) + constant
-        kept = self._kept[item.item_id] = (item, constant, begun)
+        kept = self._kept[id(item)] = (begun, constant, item)
         return kept
+
+
+_BEGUN = itemgetter(0)
+
+
+def _with_reason(kept: tuple[bytes, bytes, CatalogItem], end: bytes, reason: CatalogItem | None) -> bytes:
+    if reason is None:
+        return kept[0] + end
+    why = pb.Reason(item_id=reason.item_id, title=reason.title).SerializeToString()
+    line = kept[1] + end + _REASON_TAG + varint(len(why)) + why
+    return _ITEMS_TAG + varint(len(line)) + line
 
 
 def head(

@@ -99,10 +99,10 @@ class Pages:
         rows = [self._row(record) for record in records]
         inputs = model_inputs(cast("ServingVersion", version), rows, int(time.time()))
         answer = self._model.run([inputs[name] for name in self._model.inputs], _OUTPUTS)
-        keys, scores = answer["item_keys"], answer["scores"]
+        keys, scores = answer["item_keys"].tolist(), answer["scores"].tolist()
         return [
-            model_page(version.catalog, keys[i, : one.limit], scores[i, : one.limit], None)
-            for i, one in enumerate(asked)
+            model_page(version.catalog, own[: one.limit], values[: one.limit], None)
+            for one, own, values in zip(asked, keys, scores, strict=True)
         ]
 
     def of(self, asked: Sequence[Asked]) -> list[list[PageItem]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from pathlib import Path
 
@@ -60,8 +59,8 @@ def test_a_kept_vector_of_this_version_is_used_and_of_another_one_is_not(
     answer = CachedAnswer(1, record.revision, 1, somewhere_else, np.empty(0, np.int64), page_is_current=False)
 
     def page(version: int, revision: int) -> list[str]:
-        kept = dataclasses.replace(answer, version=version, revision=revision)
-        changed = dataclasses.replace(record, answer=kept)
+        kept = answer._replace(version=version, revision=revision)
+        changed = record._replace(answer=kept)
         return [line.item.item_id for line in served.scored(asked, [changed])[0]]
 
     encoded = [line.item.item_id for line in served.scored(asked, [record])[0]]

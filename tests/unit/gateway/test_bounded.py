@@ -49,7 +49,7 @@ def encoded(path: RequestPath, user: str, *, ago_s: int, version: int = 7) -> li
         page_is_current=False,
         behind_since=now - ago_s * 10**9,
     )
-    path.store.records[user] = replace(record, revision=max(record.revision + 1, now), answer=answer)
+    path.store.records[user] = record._replace(revision=max(record.revision + 1, now), answer=answer)
     return vector.tolist()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,7 +147,7 @@ async def test_a_vector_ages_by_the_events_that_count(path: RequestPath, catalog
     events = [Event("u", "1", EventType.PURCHASE, now - 10**6), Event("u", "2", EventType.VIEW, now - 100)]
     record = with_events(EMPTY_RECORD, events, 100).record
     answer = CachedAnswer(7, record.revision, now - 90, np.array([3, 4], np.float32), item_keys(["9"]), False)
-    path.store.records["u"] = replace(record, answer=answer)
+    path.store.records["u"] = record._replace(answer=answer)
     await path.page("u")
     assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[1]]
     serve(path, catalog)
@@ -170,7 +169,7 @@ async def test_a_page_of_another_moment_neither_uses_nor_leaves_a_vector(path: R
     answer = CachedAnswer(
         7, record.revision, int(time.time()), np.array([3, 4], np.float32), item_keys(["9"]), False
     )
-    path.store.records["u"] = replace(record, answer=answer)
+    path.store.records["u"] = record._replace(answer=answer)
     await path.page("u", time=1234)
     [inputs] = path.scorer.calls
     assert (inputs["request_time"].tolist(), inputs["user_vector_fresh"].tolist()) == ([[1234]], [[0]])
@@ -197,7 +196,7 @@ async def test_a_page_of_a_surface_or_with_diversity_is_kept_for_when_the_model_
     await path.batches.close()
     kept = path.store.answers["u"]
     assert (kept.vector.tolist(), kept.page_is_current) == ([0.5, 0.5], True)
-    path.store.records["u"] = replace(path.store.records["u"], answer=kept)
+    path.store.records["u"] = path.store.records["u"]._replace(answer=kept)
     path.scorer.error = ModelUnavailable("told to fail")
     away = await path.page("u")
     assert away.degraded is Degraded.MODEL_UNAVAILABLE

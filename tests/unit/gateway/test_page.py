@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,8 @@ def keys(*items: str) -> list[int]:
 
 
 def answer(catalog: Catalog, keys: list[int], reasons: list[int] | None = None) -> list[PageItem]:
-    scores = np.arange(len(keys), 0, -1, dtype=np.float32)
-    reason_keys = None if reasons is None else np.array(reasons, np.int64)
-    return model_page(catalog, np.array(keys, np.int64), scores, reason_keys)
+    scores = [float(n) for n in range(len(keys), 0, -1)]
+    return model_page(catalog, keys, scores, reasons)
 
 
 def test_the_fallback_page_is_the_most_popular_items_the_user_has_not_seen(catalog: Catalog) -> None:
@@ -50,7 +48,7 @@ def test_the_last_page_comes_before_popular_items_without_repeats_or_what_was_se
 ) -> None:
     record = seen("9", "7")
     page = np.array(keys("7", "20", "gone from the catalogue", "11"), np.int64)
-    record = replace(record, answer=CachedAnswer(1, record.revision, 1, np.zeros(2, np.float32), page, True))
+    record = record._replace(answer=CachedAnswer(1, record.revision, 1, np.zeros(2, np.float32), page, True))
     assert ids(fallback_page(PageRequest("u", 4), catalog, record)) == ["20", "11", "0", "1"]
     everything = ids(fallback_page(PageRequest("u", 100), catalog, record))
     assert sorted(everything, key=int) == [str(n) for n in range(30) if n not in (7, 9)]
@@ -74,7 +72,7 @@ def test_what_is_published_later_is_on_no_page_whatever_stands_before_it(
     catalog = numbered_catalog(tmp_path / "catalog.lmdb", [soon] * 28 + [0, 1_000])
     record = seen()
     page = np.array(keys("3", "29"), np.int64)
-    kept = replace(record, answer=CachedAnswer(1, record.revision, 1, np.zeros(2, np.float32), page, True))
+    kept = record._replace(answer=CachedAnswer(1, record.revision, 1, np.zeros(2, np.float32), page, True))
     assert ids(fallback_page(PageRequest("u", 1), catalog, record)) == ["28"]
     assert ids(fallback_page(PageRequest("u", 5), catalog, record)) == ["28", "29"]
     assert ids(fallback_page(PageRequest("u", 5), catalog, kept)) == ["29", "28"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +82,7 @@ async def test_a_fresh_vector_of_this_version_is_sent_and_none_is_asked_for(path
     answer = CachedAnswer(
         7, record.revision, int(time.time()), np.array([3, 4], np.float32), item_keys(["3"]), True
     )
-    path.store.records["u"] = replace(record, answer=answer)
+    path.store.records["u"] = record._replace(answer=answer)
     await path.page("u")
     assert path.scorer.calls[0]["user_vector"].tolist() == [[3, 4]]
     assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[1]]
@@ -107,11 +106,11 @@ async def test_a_vector_is_used_until_the_last_event_has_become_twice_as_old(
     path: RequestPath, newest: int, computed: int, fresh: int
 ) -> None:
     now = int(time.time())
-    record = replace(path.saw("u", "1"), times=np.array([now + newest]))
+    record = path.saw("u", "1")._replace(times=np.array([now + newest]))
     answer = CachedAnswer(
         7, record.revision, now + computed, np.ones(2, np.float32), np.empty(0, np.int64), False
     )
-    path.store.records["u"] = replace(record, answer=answer)
+    path.store.records["u"] = record._replace(answer=answer)
     await path.page("u")
     assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[fresh]]
 
@@ -129,7 +128,7 @@ async def test_a_vector_of_another_version_or_an_older_history_is_not_used(
         np.empty(0, np.int64),
         False,
     )
-    path.store.records["u"] = replace(record, answer=answer)
+    path.store.records["u"] = record._replace(answer=answer)
     await path.page("u")
     assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[0]]
     assert path.scorer.asked[0]["vectors"] is True
@@ -171,7 +170,7 @@ async def test_a_model_that_fails_is_replaced_by_the_last_page_without_what_was_
     record = path.saw("u", "21")
     page_keys = item_keys(["20", "21", "22"])
     answer = CachedAnswer(6, 0, 1, np.ones(2, np.float32), page_keys, True)
-    path.store.records["u"] = replace(record, answer=answer)
+    path.store.records["u"] = record._replace(answer=answer)
     path.scorer.error = ModelUnavailable("told to fail")
     page = await path.page("u")
     assert (ids(page), page.degraded) == (["20", "22", "0"], Degraded.MODEL_UNAVAILABLE)
@@ -265,7 +264,7 @@ async def test_a_plain_page_is_kept_though_a_filtered_call_came_first(path: Requ
     older = CachedAnswer(
         7, record.revision, int(time.time()), np.array([3, 4], np.float32), item_keys(["9"]), False
     )
-    path.store.records["u"] = replace(record, answer=older)
+    path.store.records["u"] = record._replace(answer=older)
     await path.page("u", categories=("even",))
     await path.batches.close()
     assert path.store.answers == {}

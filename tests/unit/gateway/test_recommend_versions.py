@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 
 import pytest
 
@@ -186,7 +185,7 @@ async def test_time_in_triton_counts_once_for_each_batch_apart_by_whether_a_vect
 ) -> None:
     await asyncio.gather(path.page("u"), path.page("u"))
     await path.batches.close()
-    path.store.records["u"] = replace(path.store.records["u"], answer=path.store.answers["u"])
+    path.store.records["u"] = path.store.records["u"]._replace(answer=path.store.answers["u"])
     await asyncio.gather(path.page("u"), path.page("u"), path.page("u"))
     figures = path.figures.flush()[7]
     assert (figures.calls, figures.latency.total) == (5, 5)
