@@ -75,36 +75,26 @@ class Coalescer(Generic[Asked, Answer]):
         self._waiting: deque[Waiting[Asked, Answer]] = deque()
         self._running: dict[asyncio.Task[None], list[Waiting[Asked, Answer]]] = {}
         self._gathering = False
-        self._open = 0
         self._looking = False
         # Kept, since to ask for it is a system call, the number of this process.
         self._loop = asyncio.get_running_loop()
 
-    async def submit(self, asked: Asked, timeout_s: float) -> Answer:
-        """The answer to `asked`.
-
-        Raises:
-            ModelUnavailable: none within `timeout_s`.
-        """
+    def submit(self, asked: Asked, timeout_s: float) -> asyncio.Future[Answer]:
+        """The answer to `asked`, to be awaited: `ModelUnavailable` if there is none within `timeout_s`."""
         loop = self._loop
         entry: Waiting[Asked, Answer] = Waiting(asked, loop.create_future(), loop.time() + timeout_s)
-        self._open += 1
         if not self._join:
             self._start([entry])
         else:
             self._waiting.append(entry)
             self._gather()
-        if not self._looking:
-            self._looking = True
-            self._loop.call_later(_LOOK_S, self._look)
-        try:
-            return await entry.answer
-        finally:
-            self._open -= 1
+        self._look_later()
+        return entry.answer
 
     def put_first(self, entry: Waiting[Asked, Answer]) -> None:
         """Takes back an entry that `answer_batch` was given and has set aside: it waited once already."""
         entry.aside = False
+        self._look_later()
         for batch in self._running.values():  # the one that it has left may still be under way
             batch[:] = [other for other in batch if other is not entry]
         if not self._join:
@@ -176,13 +166,18 @@ class Coalescer(Generic[Asked, Answer]):
                 if not (entry.aside or entry.answer.done()):
                     entry.answer.set_exception(error)
 
+    def _look_later(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(_LOOK_S, self._look)
+
     def _look(self) -> None:
         """Expires those whose time is up, and looks again as long as there are any."""
+        self._looking = False
         now = self._loop.time()
         for entries in (self._waiting, *self._running.values()):
             for entry in entries:
                 if entry.deadline <= now:
                     entry.expire()
-        self._looking = self._open > 0
-        if self._looking:
-            self._loop.call_later(_LOOK_S, self._look)
+        if self._waiting or self._running:
+            self._look_later()

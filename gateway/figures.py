@@ -6,6 +6,7 @@ gathered: numpy per call is too slow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from features.figures import Histogram, VersionFigures
@@ -43,11 +44,12 @@ class Figures:
     def __init__(self) -> None:
         self._versions: dict[int, _Counted] = {}  # the one used last comes last, as of the last flush
 
-    def answered(self, version: int, latency_ms: float) -> None:
-        """Counts a call that the version answered."""
-        counted = self._of(version)
-        counted.figures.calls += 1
-        counted.latency.append(latency_ms)
+    def answered(self, version: int, latency_ms: Sequence[float]) -> None:
+        """Counts calls that the version answered."""
+        if latency_ms:
+            counted = self._of(version)
+            counted.figures.calls += len(latency_ms)
+            counted.latency.extend(latency_ms)
 
     def failed(self, version: int) -> None:
         """Counts a call that the version failed, whoever answers it then."""

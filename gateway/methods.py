@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -79,7 +79,7 @@ class Methods:
     pins: Pins
     metrics: Metrics
     model_timeout_s: float
-    _lines: wire.Lines = field(default_factory=wire.Lines)
+    lines: wire.Lines
 
     async def recommend(self, request: pb.RecommendRequest, call: Call) -> Answer:
         began = time.perf_counter()
@@ -99,14 +99,15 @@ class Methods:
                 excluded,
                 include_seen,
                 request.explain,
-                check_surface(request.surface),
-                check_diversity(request.diversity),
-                check_time("time", request.time, int(time.time())),
+                # What is not given needs no check.
+                request.surface and check_surface(request.surface),
+                request.diversity and check_diversity(request.diversity),
+                request.time and check_time("time", request.time, int(time.time())),
             ),
             min(self.model_timeout_s, call.remaining_s * _MODEL_SHARE),
             self.pins.asked(call.context.invocation_metadata()),
         )
-        lines = self._lines.wire(page.items)
+        lines = page.wire if page.wire is not None else self.lines.wire(page.items)
         stages = page.stages
         head = wire.head(
             self.router.name,
@@ -123,7 +124,6 @@ class Methods:
         origin = {"version": page.version, "cohort": page.cohort}
         answer = Answer(head + lines, origin)
         if page.degraded is Degraded.NO:
-            self.metrics.page(page.version, stages.queue, stages.page)
             return answer
         reason = page.degraded.value
         self.metrics.degraded(reason)
@@ -143,7 +143,7 @@ class Methods:
         response = pb.SimilarItemsResponse(
             model=pb.ModelVersion(name=self.router.name, version=version), request_id=call.request_id
         )
-        return Answer(response.SerializeToString() + self._lines.wire(page), {"version": version})
+        return Answer(response.SerializeToString() + self.lines.wire(page), {"version": version})
 
     async def record_events(self, request: pb.RecordEventsRequest, call: Call) -> Answer:
         events = check_events(request.events, self.router.catalogs)

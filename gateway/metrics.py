@@ -103,6 +103,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
+        self._answered: list[tuple[str, str, float]] = []
         self._requests = _Counts("riptide_requests", "Calls answered.", ["method", "code"], registry)
         self._vectors = _Counts(
             "riptide_user_vectors",
@@ -167,18 +168,17 @@ class Metrics:
 
     def answered(self, method: str, code: str, duration_s: float) -> None:
         """Counts a call."""
-        self._requests.add(1, method, code)
-        self._duration.of(method).append(duration_s)
+        self._answered.append((method, code, duration_s))
 
     def degraded(self, reason: str) -> None:
         """Counts a page that is not the model's full answer."""
         self._degraded.add(1, reason)
 
-    def page(self, version: int, queue_ms: float, page_ms: float) -> None:
-        """Counts the model's full answer."""
+    def pages(self, version: int, queue_ms: Sequence[float], page_ms: Sequence[float]) -> None:
+        """Counts full answers of the model, those of one batch."""
         label = str(version)
-        self._stage.of("queue", label).append(queue_ms / 1000)
-        self._stage.of("page", label).append(page_ms / 1000)
+        self._stage.of("queue", label).extend([ms / 1000 for ms in queue_ms])
+        self._stage.of("page", label).extend([ms / 1000 for ms in page_ms])
 
     def batch(self, version: int, rows: Sequence[Row], features_ms: float, model_ms: float) -> None:
         """Counts a call of Triton."""
@@ -219,6 +219,10 @@ class Metrics:
 
     def flush(self) -> None:
         """Puts what has gathered where a scrape finds it."""
+        answered, self._answered = self._answered, []
+        for method, code, duration_s in answered:
+            self._requests.add(1, method, code)
+            self._duration.of(method).append(duration_s)
         counts = (self._requests, self._vectors, self._degraded, self._events)
         for metric in (*counts, self._encoder_waits, self._refreshes):
             metric.flush()

@@ -15,10 +15,9 @@ from gateway.batches import Batches, Scored, Stages
 from gateway.errors import ModelUnavailable
 from gateway.exposures import Exposures
 from gateway.figures import Figures
-from gateway.page import PageItem, PageRequest, fallback_page, model_page
+from gateway.page import PageItem, PageRequest, fallback_page
 from gateway.routing import Choice, Router
 from gateway.vectors import Asked
-from gateway.versions import ServingVersion
 
 _FALLBACK_SHARE = 0.2
 _FIRST_SHARE = 0.6
@@ -47,6 +46,8 @@ class Page(NamedTuple):
     """That the call belongs to, also if the stable version has answered in the place of another one."""
     degraded: Degraded
     stages: Stages
+    wire: bytes | None = None
+    """`items`, serialized, if they are already."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,71 +79,60 @@ class Recommend:
         except ModelUnavailable as error:
             log.debug("fallback page: %s", error)
             return await self._without_model(request, cohort, timeout_s, Stages(model=_ms_since(began)))
-        started = time.perf_counter()
-        if scored.keys is None:
+        if scored.items is None:
+            started = time.perf_counter()
             page = self._fallback(request, cohort, Degraded.COLD_START, scored.stages, scored.record)
-        else:
-            version = scored.version
-            items = model_page(version.catalog, scored.keys, scored.scores, scored.reason_keys)
-            degraded = Degraded.STALE_VECTOR if scored.stale else Degraded.NO
-            page = Page(items, version.version, cohort, degraded, scored.stages)
-            # Cohorts with a slash are the arms of an experiment. Whichever version answered: were users left
-            # out while the version of their arm fails, the rest would not compare with the other arm's.
-            if "/" in cohort:
-                self.exposures.note(request.user_id, cohort)
-        page.stages.page = _ms_since(started)
-        return page
+            page.stages.page = _ms_since(started)
+            return page
+        # Cohorts with a slash are the arms of an experiment. Whichever version answered: were users left
+        # out while the version of their arm fails, the rest would not compare with the other arm's.
+        if "/" in cohort:
+            self.exposures.note(request.user_id, cohort)
+        degraded = Degraded.STALE_VECTOR if scored.stale else Degraded.NO
+        return Page(scored.items, scored.version.version, cohort, degraded, scored.stages, scored.wire)
 
     async def _scored(self, request: PageRequest, choice: Choice, end: float) -> Scored:
         """The answer of the version chosen, or of the stable one if that is another one and the first fails.
 
         What an operator has pinned is never answered by another version.
         """
-        first, cohort = choice.version, choice.cohort
-        if first is None:
+        version, cohort = choice
+        if version is None:
             raise ModelUnavailable("no version is ready in Triton")
         left_s = end - time.perf_counter()
-        if cohort != PINNED and first is not self.router.serving and self.router.serving is not None:
+        if cohort != PINNED and version is not self.router.serving and self.router.serving is not None:
             left_s *= _FIRST_SHARE
-        try:
-            return await self._ask(first, request, cohort, left_s)
-        except ModelUnavailable:
-            # Looked up only now: a stable version that has just gone is another one by now.
-            stable = self.router.serving if cohort != PINNED else None
-            left_s = end - time.perf_counter()
-            if stable is None or stable.version == first.version or left_s <= 0:
-                if cohort != PINNED:
-                    self.figures.degraded(first.version)
+        first = version
+        while True:
+            asked = Asked(request, cohort, time.perf_counter())
+            try:
+                scored = await self.batches.of(version.version).submit(asked, left_s)
+            except StoreUnavailable:
                 raise
-        try:
-            return await self._ask(stable, request, cohort, left_s)
-        except ModelUnavailable:
-            self.figures.degraded(stable.version)
-            raise
-
-    async def _ask(
-        self, version: ServingVersion, request: PageRequest, cohort: str, timeout_s: float
-    ) -> Scored:
-        number, submitted = version.version, time.perf_counter()
-        try:
-            scored = await self.batches.of(number).submit(Asked(request, cohort, submitted), timeout_s)
-        except StoreUnavailable:
-            raise
-        except Exception as error:
-            if cohort != PINNED:
-                self.figures.failed(number)
-            if isinstance(error, ModelUnavailable):
-                raise
-            # A defect of ours, of one request in the batch perhaps: its neighbours get a page all the same.
-            log.exception("a batch failed")
-            raise ModelUnavailable(f"version {number}: {error!r}") from error
-        if cohort == PINNED:
+            except Exception as error:
+                unavailable = self._failed(version.version, cohort, error)
+                # Looked up only now: a stable version that has just gone is another one by now.
+                stable = self.router.serving if cohort != PINNED and version is first else None
+                left_s = end - time.perf_counter()
+                if stable is None or stable.version == first.version or left_s <= 0:
+                    if cohort != PINNED:
+                        self.figures.degraded(version.version)
+                    raise unavailable from (None if unavailable is error else error)
+                version = stable
+                continue
+            if scored.items is None and len(scored.record.keys) and cohort != PINNED:
+                self.figures.cold(version.version)
             return scored
-        if scored.keys is not None:
-            self.figures.answered(number, _ms_since(submitted))
-        elif len(scored.record.keys):
-            self.figures.cold(number)
-        return scored
+
+    def _failed(self, version: int, cohort: str, error: Exception) -> ModelUnavailable:
+        """Counts a call that a version failed, and says so."""
+        if cohort != PINNED:
+            self.figures.failed(version)
+        if isinstance(error, ModelUnavailable):
+            return error
+        # A defect of ours, of one request in the batch perhaps: its neighbours get a page all the same.
+        log.error("a batch failed", exc_info=error)
+        return ModelUnavailable(f"version {version}: {error!r}")
 
     async def _without_model(
         self, request: PageRequest, cohort: str, timeout_s: float, stages: Stages

@@ -72,7 +72,8 @@ class Recommender:
         self.in_flight += 1
         request_id = ""
         try:
-            request_id = check_request_id(request.request_id) or _new_id()
+            given = request.request_id
+            request_id = check_request_id(given) if given else _new_id()
             if self.in_flight - self._failing > self._max_in_flight:
                 # Here, not by gRPC, which counts other services' calls too, and tells no metric of a refusal.
                 raise Overloaded(f"more than {self._max_in_flight} calls in flight; wait, then call again")

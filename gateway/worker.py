@@ -30,6 +30,7 @@ from gateway.scorer import Scorer, triton_channel
 from gateway.servicer import SERVICE, Recommender
 from gateway.shadow import Shadow
 from gateway.vectors import Vectors
+from gateway.wire import Lines
 
 MODEL_SERVICE = "riptide.model"
 """Health service that is SERVING while a model version is; without one the gateway serves fallback pages."""
@@ -59,7 +60,7 @@ async def serve(settings: Settings) -> int:
     store = open_store(settings)
     router = Router(settings, channel, store.control)
     scorer, metrics, figures = Scorer(channel), Metrics(), Figures()
-    model_timeout_s = settings.model_timeout_ms / 1000
+    model_timeout_s, lines = settings.model_timeout_ms / 1000, Lines()
     refresher = Refresher(store, router, scorer, metrics)
     batches = Batches(
         store,
@@ -70,6 +71,7 @@ async def serve(settings: Settings) -> int:
         Answers(store),
         Shadow(router, scorer, figures, timeout_s=model_timeout_s),
         Vectors(refresher, metrics),
+        lines,
         max_batch=settings.max_batch,
         join=settings.coalesce,
     )
@@ -89,6 +91,7 @@ async def serve(settings: Settings) -> int:
         Pins(router, settings.state_dir),
         metrics,
         model_timeout_s,
+        lines,
     )
     servicer = Recommender(
         methods,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
@@ -173,6 +174,15 @@ def from_text(text: str) -> model_config_pb2.ModelConfig:
     Raises:
         ValueError: it is not one.
     """
+    config = model_config_pb2.ModelConfig()
+    config.CopyFrom(_parsed(text))
+    return config
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str) -> model_config_pb2.ModelConfig:
+    # Kept, as the driver reads its files several times a second and they hardly ever change: the parser of
+    # text is slow, and took most of the driver's time.
     config = model_config_pb2.ModelConfig()
     try:
         text_format.Parse(text, config)

@@ -19,6 +19,7 @@ from gateway.routing import Router
 from gateway.scorer import Scorer
 from gateway.shadow import Shadow
 from gateway.vectors import Vectors
+from gateway.wire import Lines
 from tests.unit.gateway.fakes import FakeRouter, FakeScorer, FakeStore, serving_version
 
 
@@ -48,6 +49,7 @@ class RequestPath:
             Answers(store),
             self.shadow,
             Vectors(self.refresher, self.metrics),
+            Lines(),
             max_batch=64,
             join=True,
         )

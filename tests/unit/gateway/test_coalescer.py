@@ -28,8 +28,8 @@ class Doubler:
 
 async def submitted(
     coalescer: Coalescer[int, int], values: range, timeout_s: float = 5
-) -> list[asyncio.Task[int]]:
-    tasks = [asyncio.create_task(coalescer.submit(value, timeout_s)) for value in values]
+) -> list[asyncio.Future[int]]:
+    tasks = [coalescer.submit(value, timeout_s) for value in values]
     await gathered()
     return tasks
 
@@ -55,7 +55,7 @@ async def test_a_batch_goes_on_gathering_while_requests_keep_coming() -> None:
     coalescer = Coalescer(double, max_batch=64)
     tasks = []
     for value in range(4):
-        tasks.append(asyncio.create_task(coalescer.submit(value, 5)))
+        tasks.append(coalescer.submit(value, 5))
         for _ in range(
             _QUIET_TURNS // 2
         ):  # three such gaps are more turns than a batch waits for one request
@@ -150,7 +150,7 @@ async def test_close_waits_for_what_is_in_flight_and_for_what_gathers() -> None:
     await closing
     assert await first[0] == 0
     # Nothing is in flight, and what has just come only gathers.
-    second = asyncio.create_task(coalescer.submit(1, 5))
+    second = coalescer.submit(1, 5)
     await asyncio.sleep(0)
     await coalescer.close()
     assert double.batches == [[0], [1]]

@@ -6,8 +6,8 @@ from gateway.figures import _MOST_VERSIONS, Figures
 def test_figures_are_counted_since_the_worker_began() -> None:
     figures = Figures()
     for _ in range(2):
-        figures.answered(1, 5.0)
-        figures.answered(1, 50.0)
+        figures.answered(1, [5.0])
+        figures.answered(1, [50.0])
         figures.failed(1)
         figures.degraded(1)
         figures.cold(1)
@@ -43,8 +43,8 @@ def test_unseen_answers_count_apart_from_calls() -> None:
 def test_many_rollouts_leave_the_versions_used_last_and_the_one_in_use_is_never_begun_anew() -> None:
     figures = Figures()
     for candidate in range(2, 60):
-        figures.answered(1, 1.0)
-        figures.answered(candidate, 1.0)
+        figures.answered(1, [1.0])
+        figures.answered(candidate, [1.0])
         figures.flush()
     counted = figures.flush()
     assert len(counted) == _MOST_VERSIONS
@@ -57,7 +57,7 @@ def test_a_version_that_only_fails_or_is_only_answered_unseen_is_in_use_too() ->
     for other in range(3, 60):
         figures.batch_failed(1)
         figures.shadow_answered(2, 1)
-        figures.answered(other, 1.0)
+        figures.answered(other, [1.0])
         figures.flush()
     counted = figures.flush()
     assert (counted[1].failed_batches, counted[2].shadow_batches) == (57, 57)

@@ -19,6 +19,7 @@ from gateway.methods import Answer, Call, Methods
 from gateway.metrics import Metrics
 from gateway.pin import Pins
 from gateway.routing import Router
+from gateway.wire import Lines
 from tests.unit.gateway.fakes import ranking_version
 from tests.unit.gateway.request_path import RequestPath
 
@@ -50,6 +51,7 @@ class Service:
             Pins(router, state_dir),
             Metrics(),
             5.0,
+            Lines(),
         )
 
     def call(self, *metadata: tuple[str, str]) -> Call:

@@ -40,7 +40,7 @@ async def test_a_report_says_what_can_be_called_what_is_obeyed_and_all_that_was_
     reporting.router.revision = 4
     reporting.router.refused[9] = "it lacks the output 'scores'"
     for _ in range(2):
-        reporting.figures.answered(7, 3.0)
+        reporting.figures.answered(7, [3.0])
         await reporting.reports.write()
     [value] = reporting.control.written.values()
     report = decode(value)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from inference.tensorflow_backend.savedmodel import SavedModel, open_session
+from inference.tensorflow_backend.savedmodel import SavedModel, WrongInput, open_session
 
 
 class Brittle(tf.Module):  # type: ignore[misc]  # tensorflow has no type information
@@ -34,5 +38,27 @@ def test_an_output_that_nobody_asked_for_is_not_computed(folder: str, inter_op_t
         with pytest.raises(tf.errors.InvalidArgumentError):
             model.run([np.array([[7]], np.int32)], {"double", "table"})
         assert model.run([np.array([[1]], np.int32)], {"table"})["table"].tolist() == [[20.0]]
+    finally:
+        model.close()
+
+
+@pytest.mark.parametrize(
+    ("array", "problem"),
+    [
+        (np.zeros((3, 1), np.int64), "place: must be int32, not int64"),
+        (np.zeros((3, 2), np.int32), "place: must have shape [-1, 1], not [3, 2]"),
+        (np.zeros(3, np.int32), "place: must have shape [-1, 1], not [3]"),
+        (np.zeros((), np.int32), "place: must have shape [-1, 1], not []"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_refused_with_what_would(
+    folder: str, array: NDArray[Any], problem: str
+) -> None:
+    model = SavedModel(folder, "recommend", open_session())
+    try:
+        for rows in (0, 1, 3):
+            model.check("place", np.zeros((rows, 1), np.int32))
+        with pytest.raises(WrongInput, match=f"^{re.escape(problem)}$"):
+            model.check("place", array)
     finally:
         model.close()
