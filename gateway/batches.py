@@ -211,13 +211,17 @@ class Batches:
             if entry.answer.done():
                 continue
             (request, cohort, submitted, *_), limit = entry.asked, entry.asked.request.limit
-            items = model_page(
-                catalog,
-                keys[index][:limit],
-                values[index][:limit],
-                reasons[index][:limit] if reasons is not None and request.explain else None,
-            )
-            serialized = wire(items)
+            try:
+                items = model_page(
+                    catalog,
+                    keys[index][:limit],
+                    values[index][:limit],
+                    reasons[index][:limit] if reasons is not None and request.explain else None,
+                )
+                serialized = wire(items)
+            except Exception as error:  # of an item that cannot be read, say: it is nobody else's page
+                entry.answer.set_exception(error)
+                continue
             ended = time.perf_counter()
             stages = Stages(_ms_between(submitted, began), features_ms, model_ms, _ms_between(started, ended))
             stale = request.user_id in stale_users

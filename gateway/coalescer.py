@@ -24,6 +24,9 @@ _QUIET_TURNS = 30
 gRPC hands over one call per turn or less. Without this, batches under load held a third of the rows, and each
 costs a millisecond of the gateway's time however many rows it has.
 """
+_QUIET_TURNS_ALONE = 2
+"""The same after a batch of one: calls that come one at a time gain nothing by waiting for each other, and 30
+turns are a tenth of a millisecond or more."""
 _ENOUGH = 32
 """With so many rows a batch leaves at once. A second one leaves only so: smaller ones cost more than the
 model's time that they fill."""
@@ -75,6 +78,8 @@ class Coalescer(Generic[Asked, Answer]):
         self._waiting: deque[Waiting[Asked, Answer]] = deque()
         self._running: dict[asyncio.Task[None], list[Waiting[Asked, Answer]]] = {}
         self._gathering = False
+        self._rows_before = 0
+        """Of the batch that left last."""
         self._looking = False
         # Kept, since to ask for it is a system call, the number of this process.
         self._loop = asyncio.get_running_loop()
@@ -134,7 +139,8 @@ class Coalescer(Generic[Asked, Answer]):
         """One turn of the event loop while a batch gathers: it leaves when some turns brought nothing."""
         now = len(self._waiting)
         quiet = 0 if now > before else quiet + 1
-        if quiet < _QUIET_TURNS and now < self._enough:
+        alone = now == self._rows_before == 1
+        if quiet < (_QUIET_TURNS_ALONE if alone else _QUIET_TURNS) and now < self._enough:
             self._loop.call_soon(self._turn, now, quiet)
             return
         self._gathering = False
@@ -150,6 +156,7 @@ class Coalescer(Generic[Asked, Answer]):
             self._start(batch)
 
     def _start(self, batch: list[Waiting[Asked, Answer]]) -> None:
+        self._rows_before = len(batch)
         task = self._loop.create_task(self._run(batch))
         self._running[task] = batch
         task.add_done_callback(self._finished)

@@ -36,6 +36,8 @@ def check_id(field: str, value: str) -> str:
     Raises:
         InvalidRequest: it is empty or longer than 256 UTF-8 bytes, as it came or in its normal form.
     """
+    if value.isascii() and 1 <= len(value) <= MAX_ID_BYTES:
+        return value
     _check_size(field, value)
     if not value.isascii():
         # Stores and models know ids in this form, and a few strings grow by it. Measured before as well: the

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.coalescer import _ENOUGH, _QUIET_TURNS, Coalescer, Waiting
+from gateway.coalescer import _ENOUGH, _QUIET_TURNS, _QUIET_TURNS_ALONE, Coalescer, Waiting
 from gateway.errors import ModelUnavailable
 
 Entries = Sequence[Waiting[int, int]]
@@ -62,6 +62,32 @@ async def test_a_batch_goes_on_gathering_while_requests_keep_coming() -> None:
             await asyncio.sleep(0)
     assert await asyncio.gather(*tasks) == [0, 2, 4, 6]
     assert double.batches == [[0, 1, 2, 3]]
+
+
+async def turns_until_gone(coalescer: Coalescer[int, int], double: Doubler, values: range) -> int:
+    """Turns of the event loop until requests that come together have left."""
+    before = len(double.batches)
+    tasks = [coalescer.submit(value, 5) for value in values]
+    turns = 0
+    while len(double.batches) == before:
+        await asyncio.sleep(0)
+        turns += 1
+    await asyncio.gather(*tasks)
+    return turns
+
+
+async def test_requests_that_come_one_at_a_time_wait_for_nobody_and_a_second_one_is_waited_for_again() -> (
+    None
+):
+    double = Doubler()
+    double.gate.set()
+    coalescer = Coalescer(double, max_batch=64)
+    few = _QUIET_TURNS_ALONE + 4
+    assert await turns_until_gone(coalescer, double, range(1)) > few
+    assert await turns_until_gone(coalescer, double, range(1)) <= few
+    assert await turns_until_gone(coalescer, double, range(2)) > few
+    assert await turns_until_gone(coalescer, double, range(1)) > few
+    assert await turns_until_gone(coalescer, double, range(1)) <= few
 
 
 async def test_a_batch_holds_no_more_than_max_batch() -> None:

@@ -13,8 +13,10 @@ import pytest
 from features.catalog import Catalog
 from features.record import CachedAnswer, UserRecord
 from features.schema import item_key, item_keys
+from gateway import batches
 from gateway.answers import _MOST_BEING_KEPT
 from gateway.errors import ModelUnavailable
+from gateway.page import PageItem
 from gateway.recommend import Degraded, Page
 from tests.unit.gateway.fakes import ANSWERED
 from tests.unit.gateway.request_path import RequestPath
@@ -199,6 +201,28 @@ async def test_a_defect_of_one_batch_is_answered_with_fallback_pages(path: Reque
     path.scorer.error = KeyError("a defect")
     page = await path.page("u")
     assert (ids(page), page.degraded) == (["1", "2", "3"], Degraded.MODEL_UNAVAILABLE)
+
+
+async def test_a_page_that_cannot_be_made_is_a_fallback_page_and_its_neighbours_get_theirs(
+    path: RequestPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user in ("first", "second", "third"):
+        path.saw(user, "1")
+    made = batches.model_page
+
+    def broken(catalog: Catalog, keys: Sequence[int], *rest: Any) -> list[PageItem]:
+        if len(keys) == 2:
+            raise RecursionError("an item that cannot be read")
+        return made(catalog, keys, *rest)
+
+    monkeypatch.setattr(batches, "model_page", broken)
+    asked = zip(("first", "second", "third"), (3, 2, 3), strict=True)
+    pages = await asyncio.gather(*(path.page(user, limit=limit) for user, limit in asked))
+    assert [len(read) for read in path.store.reads] == [3, 1]
+    assert [page.degraded for page in pages] == [Degraded.NO, Degraded.MODEL_UNAVAILABLE, Degraded.NO]
+    assert ids(pages[0]) == ids(pages[2]) == ["10", "11", "12"]
+    figures = path.figures.flush()[7]
+    assert (figures.calls, figures.errors, figures.degraded) == (3, 1, 1)
 
 
 async def test_a_category_that_the_version_lost_meanwhile_matches_nothing_and_fails_nobody(
