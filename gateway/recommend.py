@@ -1,4 +1,4 @@
-"""One `Recommend` request, whole: which version → its answer → page, and what happens when one fails."""
+"""One `Recommend` request, whole: which version → its page, and what happens when one fails."""
 
 from __future__ import annotations
 
@@ -110,29 +110,25 @@ class Recommend:
             except StoreUnavailable:
                 raise
             except Exception as error:
-                unavailable = self._failed(version.version, cohort, error)
+                if cohort != PINNED:
+                    self.figures.failed(version.version)
+                if not isinstance(error, ModelUnavailable):
+                    # A defect of ours. The caller gets a page all the same.
+                    log.exception("a call failed")
                 # Looked up only now: a stable version that has just gone is another one by now.
                 stable = self.router.serving if cohort != PINNED and version is first else None
                 left_s = end - time.perf_counter()
                 if stable is None or stable.version == first.version or left_s <= 0:
                     if cohort != PINNED:
                         self.figures.degraded(version.version)
-                    raise unavailable from (None if unavailable is error else error)
+                    if isinstance(error, ModelUnavailable):
+                        raise
+                    raise ModelUnavailable(f"version {version.version}: {error!r}") from error
                 version = stable
                 continue
             if scored.items is None and len(scored.record.keys) and cohort != PINNED:
                 self.figures.cold(version.version)
             return scored
-
-    def _failed(self, version: int, cohort: str, error: Exception) -> ModelUnavailable:
-        """Counts a call that a version failed, and says so."""
-        if cohort != PINNED:
-            self.figures.failed(version)
-        if isinstance(error, ModelUnavailable):
-            return error
-        # A defect of ours, of one request in the batch perhaps: its neighbours get a page all the same.
-        log.error("a batch failed", exc_info=error)
-        return ModelUnavailable(f"version {version}: {error!r}")
 
     async def _without_model(
         self, request: PageRequest, cohort: str, timeout_s: float, stages: Stages

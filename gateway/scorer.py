@@ -160,7 +160,7 @@ def _request(
     inputs: Mapping[str, NDArray[Any]],
     outputs: tuple[str, ...],
 ) -> bytes:
-    """A serialized `ModelInferRequest`."""
+    """A serialized `ModelInferRequest`; `inputs` are C-contiguous."""
     parts: list[bytes | memoryview] = [_asked(model, version, outputs)]
     parts += [_described(name, listed[name].datatype, values.shape) for name, values in inputs.items()]
     for values in inputs.values():

@@ -39,11 +39,10 @@ def check_id(field: str, value: str) -> str:
     if value.isascii() and 1 <= len(value) <= MAX_ID_BYTES:
         return value
     _check_size(field, value)
-    if not value.isascii():
-        # Stores and models know ids in this form, and a few strings grow by it. Measured before as well: the
-        # time that this takes grows with the square of a run of combining marks.
-        value = unicodedata.normalize("NFC", value)
-        _check_size(field, value)
+    # Stores and models know ids in this form, and a few strings grow by it. Measured before as well: the time
+    # that this takes grows with the square of a run of combining marks.
+    value = unicodedata.normalize("NFC", value)
+    _check_size(field, value)
     return value
 
 

@@ -62,7 +62,7 @@ class Lines:
     def __init__(self) -> None:
         # By the item's identity, as two versions may show an item differently. Kept with it, so that no other
         # item gets its identity: the line begun for a page without reasons, the line without score, rank and
-        # reason, and the item.
+        # reason, and the item. Those of versions that are gone stay until there are `_MOST_KEPT`.
         self._kept: dict[int, tuple[bytes, bytes, CatalogItem]] = {}
 
     def wire(self, page: Sequence[PageItem]) -> bytes:
@@ -77,7 +77,7 @@ class Lines:
             kept = list(map(self._kept.__getitem__, map(id, items)))
         except KeyError:
             kept = [self._kept.get(id(item)) or self._keep(item) for item in items]
-        # Maps and not a loop: Python that each line would run is what a page's time goes into.
+        # Maps and not a loop: the longer the page, the more that spares.
         ends = map(_SCORE_AND_RANK.pack, repeat(_SCORE_TAG), scores, repeat(_RANK_TAG), count(1))
         if any(reasons):
             return b"".join(map(_with_reason, kept, ends, reasons))
@@ -99,9 +99,14 @@ _BEGUN = itemgetter(0)
 def _with_reason(kept: tuple[bytes, bytes, CatalogItem], end: bytes, reason: CatalogItem | None) -> bytes:
     if reason is None:
         return kept[0] + end
-    why = pb.Reason(item_id=reason.item_id, title=reason.title).SerializeToString()
-    line = kept[1] + end + _REASON_TAG + varint(len(why)) + why
+    line = kept[1] + end + _reason(reason.item_id, reason.title)
     return _ITEMS_TAG + varint(len(line)) + line
+
+
+@lru_cache(maxsize=16_384)
+def _reason(item_id: str, title: str) -> bytes:
+    why = pb.Reason(item_id=item_id, title=title).SerializeToString()
+    return _REASON_TAG + varint(len(why)) + why
 
 
 def head(

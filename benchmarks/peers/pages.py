@@ -99,7 +99,8 @@ class Pages:
         rows = [self._row(record) for record in records]
         inputs = model_inputs(cast("ServingVersion", version), rows, int(time.time()))
         answer = self._model.run([inputs[name] for name in self._model.inputs], _OUTPUTS)
-        keys, scores = answer["item_keys"].tolist(), answer["scores"].tolist()
+        most = max(one.limit for one in asked)
+        keys, scores = answer["item_keys"][:, :most].tolist(), answer["scores"][:, :most].tolist()
         return [
             model_page(version.catalog, own[: one.limit], values[: one.limit], None)
             for one, own, values in zip(asked, keys, scores, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -236,3 +236,23 @@ async def test_an_event_recorded_while_a_read_waits_is_in_the_page_that_it_gets(
     await reading
     assert item_key("2") in path.scorer.calls[0]["exclude_keys"][0]
     assert item_key("2") in path.scorer.calls[0]["history_keys"][0]
+
+
+async def test_pages_of_current_vectors_are_counted_with_their_times_and_stale_ones_are_not(
+    path: RequestPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[tuple[int, list[float], list[float]]] = []
+
+    def pages(version: int, queue_ms: Sequence[float], page_ms: Sequence[float]) -> None:
+        counted.append((version, list(queue_ms), list(page_ms)))
+
+    monkeypatch.setattr(path.metrics, "pages", pages)
+    path.scorer.encoder_error = ModelUnavailable("told to fail")
+    for user, ago_s in (("current", 900), ("stale", 2000)):
+        path.saw(user, "1", "2")
+        encoded(path, user, ago_s=ago_s)
+    found = await asyncio.gather(path.page("current"), path.page("stale"))
+    assert [page.degraded for page in found] == [Degraded.NO, Degraded.STALE_VECTOR]
+    stages = found[0].stages
+    assert [each for each in counted if each[1]] == [(7, [stages.queue], [stages.page])]
+    assert stages.queue != stages.page

@@ -208,3 +208,22 @@ async def test_an_entry_that_was_set_aside_and_has_come_back_does_not_share_its_
         await second
     gate.set()
     assert await first == 0
+
+
+async def test_an_entry_that_comes_back_to_an_idle_coalescer_is_told_when_its_time_is_up() -> None:
+    asides: list[Waiting[int, int]] = []
+
+    async def answer(batch: Entries) -> None:
+        if not asides:
+            batch[0].aside = True
+            asides.extend(batch)
+            return
+        await asyncio.Event().wait()
+
+    coalescer: Coalescer[int, int] = Coalescer(answer, max_batch=64)
+    [waits] = await submitted(coalescer, range(1), timeout_s=0.1)
+    await asyncio.sleep(0.03)  # nothing waits and nothing runs: nobody is looked at any more
+    assert coalescer.idle
+    coalescer.put_first(asides[0])
+    with pytest.raises(ModelUnavailable):
+        await asyncio.wait_for(waits, 5)

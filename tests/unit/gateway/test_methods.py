@@ -80,7 +80,7 @@ async def test_a_page_and_its_log_lines_say_version_and_cohort(
     service.path.scorer.error = ModelUnavailable("told to fail")
     with caplog.at_level(logging.INFO):
         response, answer = await service.recommend("c")
-    assert (response.model.version, response.cohort) == (7, "canary")
+    assert (response.model.version, response.cohort, len(response.items)) == (7, "canary", 3)
     assert response.degraded == pb.DEGRADED_REASON_MODEL_UNAVAILABLE
     [line] = [vars(record) for record in caplog.records if record.message == "degraded"]
     assert (line["version"], line["cohort"], line["reason"]) == (7, "canary", "MODEL_UNAVAILABLE")

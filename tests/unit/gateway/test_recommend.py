@@ -166,6 +166,21 @@ async def test_nothing_known_of_a_user_is_a_cold_start_without_a_call_of_the_mod
     assert path.scorer.calls == []
 
 
+@pytest.mark.parametrize(("version", "behind", "known"), [(7, 0, True), (6, 0, False), (7, 1, False)])
+async def test_a_current_vector_of_the_version_says_that_it_knows_the_user_and_no_other_does(
+    path: RequestPath, version: int, behind: int, known: bool
+) -> None:
+    record = path.saw("u", "unknown")
+    vector, no_page = np.zeros(2, np.float32), np.empty(0, np.int64)
+    now = int(time.time())
+    answer = CachedAnswer(version, record.revision - behind, now, vector, no_page, page_is_current=False)
+    path.store.records["u"] = record._replace(answer=answer)
+    page = await path.page("u")
+    assert (page.degraded, len(path.scorer.calls)) == (
+        (Degraded.NO, 1) if known else (Degraded.COLD_START, 0)
+    )
+
+
 async def test_a_model_that_fails_is_replaced_by_the_last_page_without_what_was_seen_since(
     path: RequestPath,
 ) -> None:
@@ -201,6 +216,39 @@ async def test_a_defect_of_one_batch_is_answered_with_fallback_pages(path: Reque
     path.scorer.error = KeyError("a defect")
     page = await path.page("u")
     assert (ids(page), page.degraded) == (["1", "2", "3"], Degraded.MODEL_UNAVAILABLE)
+
+
+async def test_pages_that_take_long_let_those_go_first_who_have_theirs(
+    path: RequestPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, done = batches.model_page, 0
+
+    def slowly(*of: Any) -> list[PageItem]:
+        time.sleep(0.002)
+        return made(*of)
+
+    async def asked(user: str) -> tuple[int, Page]:
+        nonlocal done
+        page = await path.page(user)
+        done += 1
+        return done, page
+
+    monkeypatch.setattr(batches, "model_page", slowly)
+    for n in range(4):
+        path.saw(f"u{n}", "1")
+    began = time.perf_counter()
+    calls = [asyncio.create_task(asked(f"u{n}")) for n in range(4)]
+    await calls[0]
+    assert not calls[3].done()
+    pages = await asyncio.gather(*calls)
+    took_ms = (time.perf_counter() - began) * 1000
+    assert [number for number, _ in pages] == [1, 2, 3, 4]
+    waited = [page.stages.page for _, page in pages]
+    assert waited == sorted(waited)
+    assert 8 <= waited[3] <= took_ms
+    latency = path.figures.flush()[7].latency
+    assert latency.total == 4
+    assert latency.quantile(1.0) >= waited[3]
 
 
 async def test_a_page_that_cannot_be_made_is_a_fallback_page_and_its_neighbours_get_theirs(

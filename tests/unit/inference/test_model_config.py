@@ -204,3 +204,9 @@ def test_another_policy_lists_no_version(signature: Signature) -> None:
     config.version_policy.latest.num_versions = 1
     assert versions_of(config) == []
     assert versions_of(with_versions(config, [4])) == [4]
+
+
+def test_a_configuration_that_was_changed_leaves_the_next_reading_of_the_same_text_alone() -> None:
+    text = 'name: "a"'
+    from_text(text).name = "b"
+    assert from_text(text).name == "a"
