@@ -1,7 +1,7 @@
 """Joining concurrent requests: one feature read and one call of Triton for all that wait.
 
 No timer: a batch leaves when the one before it is back and a few turns of the event loop have brought nothing
-more. Under light load that is a single request, which waits for nobody; under heavy load batches grow by
+more. Under light load that is a single request, which hardly waits; under heavy load batches grow by
 themselves, and with many calls at once there are two: while the model works on one, this process answers
 the other.
 """
@@ -19,14 +19,13 @@ Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 _QUIET_TURNS = 30
-"""Turns of the event loop without a further request after which a batch leaves: some tens of microseconds.
+"""Turns of the event loop without a further request after which a batch leaves: a tenth of a millisecond.
 
 gRPC hands over one call per turn or less. Without this, batches under load held a third of the rows, and each
 costs a millisecond of the gateway's time however many rows it has.
 """
 _QUIET_TURNS_ALONE = 2
-"""The same after a batch of one: calls that come one at a time gain nothing by waiting for each other, and 30
-turns are a tenth of a millisecond or more."""
+"""The same after a batch of one: calls that come one at a time gain nothing by waiting for each other."""
 _ENOUGH = 32
 """With so many rows a batch leaves at once. A second one leaves only so: smaller ones cost more than the
 model's time that they fill."""

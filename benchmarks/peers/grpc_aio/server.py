@@ -58,8 +58,8 @@ def batched(pages: Pages) -> Page:
     return page
 
 
-async def _serve(port: int, page: Page) -> None:
-    lines = Lines()
+async def _serve(port: int, pages: Pages, served: Callable[[Pages], Page]) -> None:
+    page, lines = served(pages), Lines()
 
     async def recommend(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         message = pb.RecommendRequest.FromString(request)
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--batched", action="store_true")
     arguments = parser.parse_args()
     pages = Pages(arguments.version, arguments.store)
-    uvloop.run(_serve(arguments.port, (batched if arguments.batched else unbatched)(pages)))
+    uvloop.run(_serve(arguments.port, pages, batched if arguments.batched else unbatched))
 
 
 if __name__ == "__main__":
