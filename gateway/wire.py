@@ -48,7 +48,7 @@ _SCORE_AND_RANK = struct.Struct("<BfBB")
 _ID_TAG = bytes((_tag(_RESPONSE["request_id"].number, _LENGTH_DELIMITED),))
 # Tag and length of the message, then a tag and a float for each stage.
 _STAGE_TIMES = struct.Struct("<BB" + 5 * "Bf")
-_STAGES_START = (_tag(_RESPONSE["stages_ms"].number, _LENGTH_DELIMITED), 5 * 5)
+_STAGES_TAG, _STAGES_SIZE = _tag(_RESPONSE["stages_ms"].number, _LENGTH_DELIMITED), 5 * 5
 _QUEUE, _FEATURES, _MODEL, _PAGE, _TOTAL = (
     _tag(_STAGES[name].number, _FIXED32) for name in ("queue", "features", "model", "page", "total")
 )
@@ -125,7 +125,8 @@ def head(
     """All of a `RecommendResponse` but its `items`."""
     encoded = request_id.encode()
     stages = _STAGE_TIMES.pack(
-        *_STAGES_START,
+        _STAGES_TAG,
+        _STAGES_SIZE,
         _QUEUE,
         queue_ms,
         _FEATURES,
