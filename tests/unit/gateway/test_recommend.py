@@ -239,6 +239,7 @@ async def test_pages_that_take_long_let_those_go_first_who_have_theirs(
     began = time.perf_counter()
     calls = [asyncio.create_task(asked(f"u{n}")) for n in range(4)]
     await calls[0]
+    assert path.figures.flush()[7].calls >= 1
     assert not calls[3].done()
     pages = await asyncio.gather(*calls)
     took_ms = (time.perf_counter() - began) * 1000
