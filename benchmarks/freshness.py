@@ -25,9 +25,11 @@ from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
 
 USERS = 200
-SUSTAINED_SHARE = 0.3
-"""Of what `large` can encode a second with nothing else to do: reads want the rest of the cores."""
-TOO_MANY = 4
+SUSTAINED_SHARE = 0.1
+"""Of what `large` can encode a second with nothing else to do. An event costs several encodings: one at once,
+and, as its user is read all the time here, one each time that it has become twice as old. And reads want
+most of the cores."""
+TOO_MANY = 12
 EVENTS_PER_READ = 0.05
 _CHECKED = 100
 _TIMEOUT_S = 20.0

@@ -34,7 +34,7 @@ from benchmarks.open_loop import drive, poisson_schedule
 from benchmarks.target import RECOMMEND, read_bodies
 
 _CHANNELS = 4
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 10.0
 _KEEP_EVERY = 50
 
 Call: TypeAlias = Callable[[bytes], Awaitable[bytes | None]]
