@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -126,7 +126,6 @@ class Batches:
         expired = False
         entries: list[Waiting[Asked, Scored]] = []
         rows: list[Row] = []
-        stale_users: set[str] = set()
         behind: set[str] = set()
         for entry, record in zip(batch, records, strict=True):
             asked = entry.asked
@@ -139,11 +138,8 @@ class Batches:
             if vector is None:
                 expired = expired or not (entry.aside or asked.cohort == PINNED)
                 continue
-            user_id = asked.request.user_id
-            if vector.stale:
-                stale_users.add(user_id)
             if vector.behind and asked.cohort != PINNED:
-                behind.add(user_id)
+                behind.add(asked.request.user_id)
             entries.append(entry)
             rows.append(_row(asked.request, record, vector))
         if expired:
@@ -178,7 +174,7 @@ class Batches:
             self.figures.batch_answered(number, model_ms, encoded=encoded)
         elif own:
             self.figures.batch_failed(number)
-        await self._hand_out(version, entries, rows, scores, stale_users, began, features_ms, model_ms)
+        await self._hand_out(version, entries, rows, scores, began, features_ms, model_ms)
         # What an operator looks at leaves no trace in the user's record.
         kept = [(i, e.asked.request) for i, e in enumerate(entries) if e.asked.cohort != PINNED]
         self.answers.keep(answers_to_keep(number, kept, rows, scores, now))
@@ -192,7 +188,6 @@ class Batches:
         entries: Sequence[Waiting[Asked, Scored]],
         rows: Sequence[Row],
         scores: Scores,
-        stale_users: Collection[str],
         began: float,
         features_ms: float,
         model_ms: float,
@@ -222,7 +217,7 @@ class Batches:
         for index, (entry, row) in enumerate(zip(entries, rows, strict=True)):
             if entry.answer.done():
                 continue
-            (request, cohort, submitted, *_), limit = entry.asked, entry.asked.request.limit
+            asked, request, limit = entry.asked, entry.asked.request, entry.asked.request.limit
             try:
                 items = model_page(
                     catalog,
@@ -235,12 +230,12 @@ class Batches:
                 entry.answer.set_exception(error)
                 continue
             ended = time.perf_counter()
-            stages = Stages(_ms_between(submitted, began), features_ms, model_ms, _ms_between(came, ended))
-            stale = request.user_id in stale_users
-            entry.answer.set_result(Scored(version, row.record, stages, items, serialized, stale))
-            if cohort != PINNED:
-                latency_ms.append(_ms_between(submitted, ended))
-            if not stale:
+            queued_ms = _ms_between(asked.submitted, began)
+            stages = Stages(queued_ms, features_ms, model_ms, _ms_between(came, ended))
+            entry.answer.set_result(Scored(version, row.record, stages, items, serialized, row.stale))
+            if asked.cohort != PINNED:
+                latency_ms.append(_ms_between(asked.submitted, ended))
+            if not row.stale:
                 queue_ms.append(stages.queue)
                 page_ms.append(stages.page)
             if ended - started > _AT_ONCE_S:
@@ -272,6 +267,7 @@ def _row(request: PageRequest, record: UserRecord, vector: Vector) -> Row:
         request.diversity,
         request.time,
         vector.behind,
+        vector.stale,
     )
 
 

@@ -103,7 +103,6 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
-        self._answered: list[tuple[str, str, float]] = []
         self._requests = _Counts("riptide_requests", "Calls answered.", ["method", "code"], registry)
         self._vectors = _Counts(
             "riptide_user_vectors",
@@ -168,7 +167,8 @@ class Metrics:
 
     def answered(self, method: str, code: str, duration_s: float) -> None:
         """Counts a call."""
-        self._answered.append((method, code, duration_s))
+        self._requests.add(1, method, code)
+        self._duration.of(method).append(duration_s)
 
     def degraded(self, reason: str) -> None:
         """Counts a page that is not the model's full answer."""
@@ -219,10 +219,6 @@ class Metrics:
 
     def flush(self) -> None:
         """Puts what has gathered where a scrape finds it."""
-        answered, self._answered = self._answered, []
-        for method, code, duration_s in answered:
-            self._requests.add(1, method, code)
-            self._duration.of(method).append(duration_s)
         counts = (self._requests, self._vectors, self._degraded, self._events)
         for metric in (*counts, self._encoder_waits, self._refreshes):
             metric.flush()

@@ -60,6 +60,8 @@ class Row(NamedTuple):
     """Unix seconds that the page is asked for; 0: now."""
     behind: bool = False
     """Whether that vector lags behind the user."""
+    stale: bool = False
+    """Whether it lags by more than it may, since the encoder did not follow."""
 
 
 def knows(version: ServingVersion, record: UserRecord) -> bool:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -59,73 +60,59 @@ class Recommender:
         }
         handlers: dict[str, Any] = {
             method.name: grpc.unary_unary_rpc_method_handler(
-                self.handler(method.name, handle[method.name]),
+                partial(self._answer, method.name, handle[method.name]),
                 request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
             )
             for method in SERVICE.methods
         }
         return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
-    def handler(self, method: str, handle: Handle) -> Callable[[Any, Context], Awaitable[bytes]]:
-        """What gRPC calls for a method. No `partial`: gRPC would take it apart at each call, to see whether
-        it is a coroutine function."""
-
-        async def answer(request: Any, context: Context) -> bytes:
-            began = time.perf_counter()
-            self.in_flight += 1
-            request_id = ""
-            try:
-                given = request.request_id
-                request_id = check_request_id(given) if given else _new_id()
-                if self.in_flight - self._failing > self._max_in_flight:
-                    # Here, not by gRPC, which counts other services' calls too, and tells no metric.
-                    raise Overloaded(
-                        f"more than {self._max_in_flight} calls in flight; wait, then call again"
-                    )
-                remaining_s = context.time_remaining()
-                if remaining_s is None:
-                    remaining_s = self._default_deadline_s
-                elif remaining_s <= 0:
-                    raise TimeoutError  # nobody waits for the answer any more
-                answered = await handle(request, Call(request_id, remaining_s, context))
-            except asyncio.CancelledError:
-                # The caller has gone, or its deadline has passed.
-                self._metrics.answered(method, grpc.StatusCode.CANCELLED.name, time.perf_counter() - began)
-                raise
-            except Exception as error:
-                code, sentence = status_of(error)
-                request_id = request_id or _new_id()
-                duration_s = time.perf_counter() - began
-                self._metrics.answered(method, code.name, duration_s)
-                log.log(
-                    logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.INFO,
-                    "%s",
-                    str(error) or sentence,
-                    extra={
-                        **_fields(method, request_id, code.name, duration_s),
-                        "error": type(error).__name__,
-                    },
-                    exc_info=error if code is grpc.StatusCode.INTERNAL else None,
-                )
-                # The client tells by this that the gateway itself has spoken. Metadata has to be ASCII.
-                header = request_id.encode("ascii", "backslashreplace").decode()
-                self._failing += 1
-                try:
-                    await context.abort(code, sentence, (("x-request-id", header),))
-                finally:
-                    self._failing -= 1
-                raise AssertionError("abort raises") from error
-            finally:
-                self.in_flight -= 1
+    async def _answer(self, method: str, handle: Handle, request: Any, context: Context) -> bytes:
+        began = time.perf_counter()
+        self.in_flight += 1
+        request_id = ""
+        try:
+            request_id = check_request_id(request.request_id) or _new_id()
+            if self.in_flight - self._failing > self._max_in_flight:
+                # Here, not by gRPC, which counts other services' calls too, and tells no metric of a refusal.
+                raise Overloaded(f"more than {self._max_in_flight} calls in flight; wait, then call again")
+            remaining_s = context.time_remaining()
+            if remaining_s is None:
+                remaining_s = self._default_deadline_s
+            elif remaining_s <= 0:
+                raise TimeoutError  # nobody waits for the answer any more
+            answer = await handle(request, Call(request_id, remaining_s, context))
+        except asyncio.CancelledError:
+            # The caller has gone, or its deadline has passed.
+            self._metrics.answered(method, grpc.StatusCode.CANCELLED.name, time.perf_counter() - began)
+            raise
+        except Exception as error:
+            code, sentence = status_of(error)
+            request_id = request_id or _new_id()
             duration_s = time.perf_counter() - began
-            self._metrics.answered(method, "OK", duration_s)
-            if self._log_all:
-                log.info(
-                    "answered", extra={**_fields(method, request_id, "OK", duration_s), **answered.fields}
-                )
-            return answered.wire
-
-        return answer
+            self._metrics.answered(method, code.name, duration_s)
+            log.log(
+                logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.INFO,
+                "%s",
+                str(error) or sentence,
+                extra={**_fields(method, request_id, code.name, duration_s), "error": type(error).__name__},
+                exc_info=error if code is grpc.StatusCode.INTERNAL else None,
+            )
+            # The client tells by this that the gateway itself has spoken. Metadata is ASCII by gRPC's rules.
+            header = request_id.encode("ascii", "backslashreplace").decode()
+            self._failing += 1
+            try:
+                await context.abort(code, sentence, (("x-request-id", header),))
+            finally:
+                self._failing -= 1
+            raise AssertionError("abort raises") from error
+        finally:
+            self.in_flight -= 1
+        duration_s = time.perf_counter() - began
+        self._metrics.answered(method, "OK", duration_s)
+        if self._log_all:
+            log.info("answered", extra={**_fields(method, request_id, "OK", duration_s), **answer.fields})
+        return answer.wire
 
 
 _PROCESS = os.urandom(6).hex()

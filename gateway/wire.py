@@ -11,8 +11,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain, count, repeat
-from operator import itemgetter
 
 from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import CatalogItem
@@ -70,18 +68,17 @@ class Lines:
 
         `page` is best first and has at most 127 lines; the first gets rank 1.
         """
-        if not page:
-            return b""
-        items, scores, reasons = zip(*page, strict=True)
-        try:
-            kept = list(map(self._kept.__getitem__, map(id, items)))
-        except KeyError:
-            kept = [self._kept.get(id(item)) or self._keep(item) for item in items]
-        # Maps and not a loop: the longer the page, the more that spares.
-        ends = map(_SCORE_AND_RANK.pack, repeat(_SCORE_TAG), scores, repeat(_RANK_TAG), count(1))
-        if any(reasons):
-            return b"".join(map(_with_reason, kept, ends, reasons))
-        return b"".join(chain.from_iterable(zip(map(_BEGUN, kept), ends, strict=False)))
+        parts: list[bytes] = []
+        kept_of, score_and_rank = self._kept.get, _SCORE_AND_RANK.pack
+        for rank, (item, score, reason) in enumerate(page, 1):
+            begun, constant, _ = kept_of(id(item)) or self._keep(item)
+            end = score_and_rank(_SCORE_TAG, score, _RANK_TAG, rank)
+            if reason is None:
+                parts += (begun, end)
+            else:
+                why = _reason(reason.item_id, reason.title)
+                parts += (_ITEMS_TAG, varint(len(constant) + len(end) + len(why)), constant, end, why)
+        return b"".join(parts)
 
     def _keep(self, item: CatalogItem) -> tuple[bytes, bytes, CatalogItem]:
         if len(self._kept) >= _MOST_KEPT:
@@ -93,18 +90,9 @@ class Lines:
         return kept
 
 
-_BEGUN = itemgetter(0)
-
-
-def _with_reason(kept: tuple[bytes, bytes, CatalogItem], end: bytes, reason: CatalogItem | None) -> bytes:
-    if reason is None:
-        return kept[0] + end
-    line = kept[1] + end + _reason(reason.item_id, reason.title)
-    return _ITEMS_TAG + varint(len(line)) + line
-
-
 @lru_cache(maxsize=16_384)
 def _reason(item_id: str, title: str) -> bytes:
+    """The field `reason` of a line."""
     why = pb.Reason(item_id=item_id, title=title).SerializeToString()
     return _REASON_TAG + varint(len(why)) + why
 

@@ -16,6 +16,7 @@ from features.schema import EventType, item_key
 from gateway import refresher
 from gateway.errors import ModelUnavailable, VersionGone
 from gateway.recommend import Degraded
+from gateway.vectors import Vector
 from tests.unit.gateway.fakes import encoding
 from tests.unit.gateway.request_path import RequestPath
 
@@ -256,3 +257,16 @@ async def test_pages_of_current_vectors_are_counted_with_their_times_and_stale_o
     stages = found[0].stages
     assert [each for each in counted if each[1]] == [(7, [stages.queue], [stages.page])]
     assert stages.queue != stages.page
+
+
+async def test_of_a_users_two_calls_in_a_batch_each_says_of_its_own_vector_whether_it_is_stale(
+    path: RequestPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.saw("u", "1", "2")
+    encoded(path, "u", ago_s=900)
+    answer = path.store.records["u"].answer
+    found = iter([Vector(answer, behind=True, stale=True), Vector(answer, behind=True, stale=False)])
+    monkeypatch.setattr(path.batches.vectors, "choose", lambda *_: next(found))
+    pages = await asyncio.gather(path.page("u"), path.page("u"))
+    assert [len(read) for read in path.store.reads[:1]] == [2]
+    assert [page.degraded for page in pages] == [Degraded.STALE_VECTOR, Degraded.NO]

@@ -64,7 +64,7 @@ async def answer(
     recommender: Recommender, handler: Handler, context: FakeContext, request: Any = None
 ) -> bytes:
     request = request or pb.RecommendRequest(user_id="alice@example.com")
-    return await recommender.handler("Recommend", handler)(request, cast(Any, context))
+    return await recommender._answer("Recommend", handler, request, cast(Any, context))
 
 
 @pytest.mark.parametrize(("remaining_s", "given_s"), [(None, 1.5), (0.25, 0.25), (60.0, 60.0)])
@@ -169,7 +169,7 @@ async def test_a_call_too_many_is_refused_and_counted_and_the_next_one_taken(
         return Answer(b"answer")
 
     async def call(context: FakeContext) -> bytes:
-        return await recommender.handler("Recommend", wait)(pb.RecommendRequest(), cast(Any, context))
+        return await recommender._answer("Recommend", wait, pb.RecommendRequest(), cast(Any, context))
 
     waiting = [asyncio.create_task(call(FakeContext(1))) for _ in range(2)]
     while recommender.in_flight < 2:
