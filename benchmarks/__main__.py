@@ -16,9 +16,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
+from typing import TypeVar
 
 from benchmarks import h2load, wrk
 from benchmarks.bench import Bench
@@ -43,6 +45,7 @@ SCENARIOS = {
     "sweep": "benchmarks.sweep",
 }
 """By name, the module whose `run(bench)` measures it."""
+_N = TypeVar("_N", int, float)
 ON_REQUEST = ("peers", "memory", "sweep")
 """They take long, or install much: only if they are named."""
 _CALLERS = ("state_dir", "triton_ready_s")
@@ -56,13 +59,31 @@ def _names(value: str) -> list[str]:
     return names
 
 
+def _that(convert: Callable[[str], _N], fits: Callable[[_N], bool], wanted: str) -> Callable[[str], _N]:
+    """A type of an argument: refused before anything is started, with a sentence that says what is wanted."""
+
+    def checked(value: str) -> _N:
+        with suppress(ValueError):
+            if fits(number := convert(value)):
+                return number
+        raise argparse.ArgumentTypeError(f"must be {wanted}, not {value!r}")
+
+    return checked
+
+
+_ROUNDS = _that(int, lambda rounds: rounds >= 1, "1 or more")
+_SECONDS = _that(float, lambda seconds: 0.1 <= seconds <= 600, "from 0.1 to 600")
+# h2load runs as four processes, which share them.
+_IN_FLIGHT = _that(int, lambda calls: calls >= 64 and calls % 4 == 0, "a multiple of 4 from 64 on")
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--only", type=_names, default=[], help=f"some of {', '.join(SCENARIOS)}")
     parser.add_argument("--peers", action="store_true", help="the peers as well; installs them if need be")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
-    parser.add_argument("--in-flight", type=int, default=64, help="a multiple of 4 from 64 on")
+    parser.add_argument("--rounds", type=_ROUNDS, default=5)
+    parser.add_argument("--seconds", type=_SECONDS, default=4.0, help="of one measurement")
+    parser.add_argument("--in-flight", type=_IN_FLIGHT, default=64, help="a multiple of 4 from 64 on")
     return parser.parse_args()
 
 

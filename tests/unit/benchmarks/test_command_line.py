@@ -62,6 +62,31 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return command.main()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("--rounds", "0", "1 or more"),
+        ("--rounds", "many", "1 or more"),
+        ("--seconds", "-1", "from 0.1 to 600"),
+        ("--seconds", "nan", "from 0.1 to 600"),
+        ("--in-flight", "65", "a multiple of 4 from 64 on"),
+        ("--in-flight", "16", "a multiple of 4 from 64 on"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch,
+    ran: list[str],
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    value: str,
+    wanted: str,
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, f"{option}={value}")
+    assert (ended.value.code, ran) == (2, [])
+    assert f"argument {option}: must be {wanted}, not {value!r}" in capsys.readouterr().err
+
+
 def test_by_default_what_takes_long_is_left_out(monkeypatch: pytest.MonkeyPatch, ran: list[str]) -> None:
     run(monkeypatch)
     assert ran == ["throughput", "few_calls", "sizes", "catalogues", "histories", "stores", "freshness"]
