@@ -126,7 +126,7 @@ class Batches:
         expired = False
         entries: list[Waiting[Asked, Scored]] = []
         rows: list[Row] = []
-        behind: set[str] = set()
+        due: set[str] = set()
         for entry, record in zip(batch, records, strict=True):
             asked = entry.asked
             if not knows(version, record):
@@ -138,8 +138,8 @@ class Batches:
             if vector is None:
                 expired = expired or not (entry.aside or asked.cohort == PINNED)
                 continue
-            if vector.behind and asked.cohort != PINNED:
-                behind.add(asked.request.user_id)
+            if vector.due and asked.cohort != PINNED:
+                due.add(asked.request.user_id)
             entries.append(entry)
             rows.append(_row(asked.request, record, vector))
         if expired:
@@ -147,8 +147,8 @@ class Batches:
         if not entries:
             return
 
-        if behind:
-            self.vectors.refresh(behind)
+        if due:
+            self.vectors.refresh(due)
         encoded = any(row.answer is None for row in rows)
         own = [entry for entry in entries if entry.asked.cohort != PINNED]
         sent = time.perf_counter()

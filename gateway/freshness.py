@@ -24,6 +24,17 @@ class Cached(NamedTuple):
     """Whose vector is of this version, however old; None: there is none."""
     lag_s: float = 0.0
     """Seconds since when that vector is not what the encoder would answer; 0: it is."""
+    whole: bool = True
+    """Whether it covers the whole record: if it lags, then since the last event has grown older alone."""
+
+    def due(self, max_lag_s: float) -> bool:
+        """Whether the vector is to be refreshed, of a version that lets vectors lag by `max_lag_s`.
+
+        At once after a change of the record. Ages double after a second, and after two, and four: a vector
+        that is outdated by nothing else waits for half of the time that it may lag, or each event would cost
+        half a dozen encodings within a minute.
+        """
+        return self.lag_s > (max_lag_s / 2 if self.whole else 0.0)
 
     def within(self, max_lag_s: float) -> CachedAnswer | None:
         """The answer if its vector may be used."""
@@ -42,13 +53,13 @@ def cached(record: UserRecord, version: ServingVersion, now_ns: int) -> Cached:
     answer = record.answer
     if answer is None or answer.version != version.version:
         return NOTHING
-    since_ns = now_ns
-    if answer.revision != record.revision:
+    since_ns, whole = now_ns, answer.revision == record.revision
+    if not whole:
         # At least a moment ago, whatever the clock of who wrote it says: another machine's may be ahead.
         since_ns = min(since_ns - 1, answer.behind_since or answer.computed_at * _NS)
     elif len(times := record.counting(version.counts).times):
         since_ns = min(since_ns, _next_age(int(times[-1]), answer.computed_at) * _NS)
-    return Cached(answer, (now_ns - since_ns) / _NS)
+    return Cached(answer, (now_ns - since_ns) / _NS, whole)
 
 
 def _next_age(newest: int, computed_at: int) -> int:

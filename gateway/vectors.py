@@ -49,6 +49,8 @@ class Vector(NamedTuple):
     """Whose vector is used; None: the row is encoded with its batch."""
     behind: bool
     """Whether that vector lags behind the user."""
+    due: bool
+    """Whether it is to be refreshed."""
     stale: bool
     """Whether it lags by more than it may."""
 
@@ -95,9 +97,10 @@ class Vectors:
             kept = waited_for if waited_for.answer is not None else kept
         answer = kept.within(version.max_lag_s)
         if answer is not None:
-            return Vector(answer, behind=kept.lag_s > 0, stale=False)
+            due = kept.due(version.max_lag_s)
+            return Vector(answer, behind=kept.lag_s > 0, due=due, stale=False)
         if not version.max_lag_s:
-            return Vector(None, behind=False, stale=False)
+            return Vector(None, behind=False, due=False, stale=False)
         apart = not asked.request.time and asked.cohort != PINNED
         if apart and self.refresher.encodes(version):
             if not asked.waited and self._waits(entry, version, kept, submit):
@@ -105,15 +108,15 @@ class Vectors:
             # The encoder does not follow. Not all wait for it; who is read now is among the first it takes.
             self.refresher.note([asked.request.user_id])
         elif kept.answer is None and inline.take():
-            return Vector(None, behind=False, stale=False)
+            return Vector(None, behind=False, due=False, stale=False)
         if kept.answer is not None:
-            return Vector(kept.answer, behind=True, stale=True)
+            return Vector(kept.answer, behind=True, due=True, stale=True)
         if not entry.answer.done():
             entry.answer.set_exception(ModelUnavailable("the encoder has no room for the user"))
         return None
 
     def refresh(self, user_ids: Iterable[str]) -> None:
-        """Has vectors refreshed that lag."""
+        """Has vectors refreshed that are due."""
         self.refresher.note(user_ids)
 
     async def close(self) -> None:

@@ -265,8 +265,43 @@ async def test_of_a_users_two_calls_in_a_batch_each_says_of_its_own_vector_wheth
     path.saw("u", "1", "2")
     encoded(path, "u", ago_s=900)
     answer = path.store.records["u"].answer
-    found = iter([Vector(answer, behind=True, stale=True), Vector(answer, behind=True, stale=False)])
+    found = iter(
+        [
+            Vector(answer, behind=True, due=True, stale=True),
+            Vector(answer, behind=True, due=True, stale=False),
+        ]
+    )
     monkeypatch.setattr(path.batches.vectors, "choose", lambda *_: next(found))
     pages = await asyncio.gather(path.page("u"), path.page("u"))
     assert [len(read) for read in path.store.reads[:1]] == [2]
     assert [page.degraded for page in pages] == [Degraded.STALE_VECTOR, Degraded.NO]
+
+
+@pytest.mark.parametrize(("older_s", "refreshed"), [(400, False), (600, True)])
+async def test_a_vector_that_time_alone_has_outdated_is_refreshed_after_half_of_what_it_may_lag(
+    path: RequestPath, older_s: int, refreshed: bool
+) -> None:
+    now = int(time.time())
+    record = path.saw("u", "1", "2")
+    # Computed a second after the last event: outdated by age from two seconds later on.
+    record = record._replace(times=np.array([now - older_s - 4, now - older_s - 3]))
+    no_page = np.empty(0, np.int64)
+    answer = CachedAnswer(
+        7, record.revision, now - older_s - 2, np.array([7, 0.25], np.float32), no_page, page_is_current=True
+    )
+    path.store.records["u"] = record._replace(answer=answer)
+    page = await path.page("u")
+    assert page.degraded is Degraded.NO
+    assert path.scorer.calls[0]["user_vector_fresh"].tolist() == [[1]]
+    async with asyncio.timeout(5):
+        while not path.refresher.idle:
+            await asyncio.sleep(0.005)
+    assert [version for version, _ in path.scorer.encoded] == [7] * refreshed
+
+
+async def test_a_pinned_call_has_no_vector_refreshed(path: RequestPath) -> None:
+    path.saw("u", "1", "2")
+    encoded(path, "u", ago_s=900)
+    await path.page("u", pinned=7)
+    assert path.refresher.idle
+    assert path.scorer.encoded == []

@@ -86,3 +86,16 @@ def test_events_that_a_version_is_not_told_of_have_no_age(catalog: Catalog) -> N
     at = (SEEN_AT + 110) * 10**9
     assert cached(record, told, at).lag_s == 0
     assert cached(record, replace(told, counts=None), at).lag_s > 0
+
+
+def test_a_vector_is_due_at_once_after_a_change_and_later_if_only_time_has_passed(catalog: Catalog) -> None:
+    version = serving_version(7, catalog)
+    aged = encoded(user(("0", SEEN_AT - 500), ("1", SEEN_AT)), SEEN_AT + 100)
+    found = [cached(aged, version, (SEEN_AT + 127 + lag_s) * 10**9) for lag_s in (0, 4, 6)]
+    assert [each.due(10.0) for each in found] == [False, False, True]
+    assert [each.due(0.0) for each in found] == [False, True, True]
+    now = int(time.time())
+    changed = encoded(user(("1", now - 1000)), now)
+    changed = with_events(changed, [Event("u", "2", EventType.CLICK, now - 900)], 100).record
+    assert cached(changed, version, time.time_ns()).due(10.0)
+    assert not NOTHING.due(0.0)
