@@ -39,6 +39,11 @@ class Deployment:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port('http')}{path}", timeout=10) as answer:
             return str(answer.read().decode())
 
+    def counted(self, sample: str) -> float:
+        """The value of the one sample of `/metrics` that begins so."""
+        [line] = [line for line in self.get("/metrics").splitlines() if line.startswith(sample)]
+        return float(line.rsplit(" ", 1)[1])
+
     @property
     def triton(self) -> psutil.Process:
         """The running `tritonserver`."""
