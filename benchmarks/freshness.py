@@ -2,8 +2,8 @@
 
 Reads and events are open loops; events come before the first read and until after the last. `large` gets as
 many reads as `small`, half of what `small` can answer, and events at a rate that its encoder can follow; then
-at several times that rate. Between two rows of a server nobody is read, and then all users have grown older at
-once: so reads begin before they are measured, and go on until the encoder has followed, where it does.
+at several times that rate. Between two rows of a server nobody is read, and then all users have grown older
+at once: so reads begin before they are measured, and go on until the encoder has followed, where it does.
 """
 
 from __future__ import annotations

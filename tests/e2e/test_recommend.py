@@ -29,9 +29,7 @@ async def page(
     return response
 
 
-async def record(
-    gateway: RecommenderStub, user: str, *items: str, ago_s: int = 0
-) -> pb.RecordEventsResponse:
+async def record(gateway: RecommenderStub, user: str, *items: str, ago_s: int = 0) -> pb.RecordEventsResponse:
     now = int(time.time()) - ago_s
     events = [
         pb.Event(user_id=user, item_id=item, type=pb.EVENT_TYPE_CLICK, time=now - len(items) + n)
