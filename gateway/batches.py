@@ -11,7 +11,6 @@ from functools import partial
 from typing import NamedTuple
 
 from features.record import UserRecord
-from features.schema import surface_key
 from features.store import FeatureStore, StoreUnavailable
 from features.traffic import PINNED, STABLE
 from gateway.answers import Answers, answers_to_keep
@@ -20,11 +19,11 @@ from gateway.errors import VersionGone
 from gateway.figures import Figures
 from gateway.metrics import Metrics
 from gateway.model_inputs import Row, knows, model_inputs
-from gateway.page import PageItem, PageRequest, model_page
+from gateway.page import Degraded, Page, Stages, model_page
 from gateway.routing import Router
 from gateway.scorer import Scorer, Scores
 from gateway.shadow import Shadow
-from gateway.vectors import Asked, Inline, Vector, Vectors
+from gateway.vectors import Asked, Inline, Vectors
 from gateway.versions import ServingVersion
 from gateway.wire import Lines
 
@@ -32,27 +31,11 @@ _AT_ONCE_S = 0.001
 """How long pages are made before those leave who have theirs, and new calls come in."""
 
 
-@dataclass(slots=True)
-class Stages:
-    """Milliseconds of each stage of one request."""
+class Unknown(NamedTuple):
+    """Instead of a page, for a user of whom the version knows nothing."""
 
-    queue: float = 0.0
-    features: float = 0.0
-    model: float = 0.0
-    page: float = 0.0
-
-
-class Scored(NamedTuple):
-    """The model's answer to one request; `items` is None if the version knows nothing of the user."""
-
-    version: ServingVersion
     record: UserRecord
     stages: Stages
-    items: list[PageItem] | None = None
-    wire: bytes = b""
-    """The same lines, serialized."""
-    stale: bool = False
-    """Whether the user's vector lags by more than it may, since the encoder did not follow."""
 
 
 @dataclass(eq=False)
@@ -70,9 +53,9 @@ class Batches:
     lines: Lines
     max_batch: int
     join: bool
-    _lanes: dict[int, Coalescer[Asked, Scored]] = field(default_factory=dict)
+    _lanes: dict[int, Coalescer[Asked, Page | Unknown]] = field(default_factory=dict)
 
-    def of(self, version: int) -> Coalescer[Asked, Scored]:
+    def of(self, version: int) -> Coalescer[Asked, Page | Unknown]:
         """Where requests for a version are submitted.
 
         `submit` raises `VersionGone` if the version is not ready, `ModelUnavailable` if it does not answer in
@@ -112,7 +95,7 @@ class Batches:
         await self.shadow.close()
         await self.answers.close()
 
-    async def _answer(self, number: int, batch: Sequence[Waiting[Asked, Scored]]) -> None:
+    async def _answer(self, number: int, batch: Sequence[Waiting[Asked, Page | Unknown]]) -> None:
         version = self.router.ready.get(number)
         if version is None:
             raise VersionGone(f"version {number} is no longer ready in Triton")
@@ -124,7 +107,7 @@ class Batches:
         now_ns, inline = time.time_ns(), Inline()
         now = now_ns // 1_000_000_000
         expired = False
-        entries: list[Waiting[Asked, Scored]] = []
+        entries: list[Waiting[Asked, Page | Unknown]] = []
         rows: list[Row] = []
         due: set[str] = set()
         for entry, record in zip(batch, records, strict=True):
@@ -132,7 +115,7 @@ class Batches:
             if not knows(version, record):
                 if not entry.answer.done():
                     stages = Stages(_ms_between(asked.submitted, began), features_ms)
-                    entry.answer.set_result(Scored(version, record, stages))
+                    entry.answer.set_result(Unknown(record, stages))
                 continue
             vector = self.vectors.choose(entry, record, version, now_ns, inline, self.of(number).put_first)
             if vector is None:
@@ -141,7 +124,7 @@ class Batches:
             if vector.due and asked.cohort != PINNED:
                 due.add(asked.request.user_id)
             entries.append(entry)
-            rows.append(_row(asked.request, record, vector))
+            rows.append(Row(record, vector.answer, asked.request, vector.behind, vector.stale))
         if expired:
             self.figures.batch_failed(number)
         if not entries:
@@ -185,7 +168,7 @@ class Batches:
     async def _hand_out(
         self,
         version: ServingVersion,
-        entries: Sequence[Waiting[Asked, Scored]],
+        entries: Sequence[Waiting[Asked, Page | Unknown]],
         rows: Sequence[Row],
         scores: Scores,
         began: float,
@@ -202,7 +185,8 @@ class Batches:
         most = max(entry.asked.request.limit for entry in entries)
         keys, values = scores.item_keys[:, :most].tolist(), scores.scores[:, :most].tolist()
         reasons = scores.reason_keys[:, :most].tolist() if scores.reason_keys is not None else None
-        number, catalog, wire = version.version, version.catalog, self.lines.wire
+        number, catalog, lines = version.version, version.catalog, self.lines.of(version.catalog)
+        whole, stale = Degraded.NO, Degraded.STALE_VECTOR
         latency_ms: list[float] = []
         queue_ms: list[float] = []
         page_ms: list[float] = []
@@ -217,27 +201,27 @@ class Batches:
         for index, (entry, row) in enumerate(zip(entries, rows, strict=True)):
             if entry.answer.done():
                 continue
-            asked, request, limit = entry.asked, entry.asked.request, entry.asked.request.limit
+            request, cohort, submitted, *_ = entry.asked
+            best, their = keys[index], values[index]
+            if request.limit < most:
+                best, their = best[: request.limit], their[: request.limit]
             try:
-                items = model_page(
-                    catalog,
-                    keys[index][:limit],
-                    values[index][:limit],
-                    reasons[index][:limit] if reasons is not None and request.explain else None,
-                )
-                serialized = wire(items)
+                if reasons is None or not request.explain:
+                    wire = lines.scored(catalog, best, their)
+                else:
+                    wire = lines.wire(model_page(catalog, best, their, reasons[index]))
             except Exception as error:  # of an item that cannot be read, say: it is nobody else's page
                 entry.answer.set_exception(error)
                 continue
             ended = time.perf_counter()
-            queued_ms = _ms_between(asked.submitted, began)
-            stages = Stages(queued_ms, features_ms, model_ms, _ms_between(came, ended))
-            entry.answer.set_result(Scored(version, row.record, stages, items, serialized, row.stale))
-            if asked.cohort != PINNED:
-                latency_ms.append(_ms_between(asked.submitted, ended))
+            queued_ms, made_ms = (began - submitted) * 1000, (ended - came) * 1000
+            stages = Stages(queued_ms, features_ms, model_ms, made_ms)
+            entry.answer.set_result(Page(wire, number, cohort, stale if row.stale else whole, stages))
+            if cohort != PINNED:
+                latency_ms.append((ended - submitted) * 1000)
             if not row.stale:
-                queue_ms.append(stages.queue)
-                page_ms.append(stages.page)
+                queue_ms.append(queued_ms)
+                page_ms.append(made_ms)
             if ended - started > _AT_ONCE_S:
                 count()  # before anybody is answered
                 await asyncio.sleep(0)
@@ -245,7 +229,7 @@ class Batches:
         count()
 
 
-def _in_time(entries: Sequence[Waiting[Asked, Scored]]) -> bool:
+def _in_time(entries: Sequence[Waiting[Asked, Page | Unknown]]) -> bool:
     """Whether an answer that has just come is in time for any of these requests.
 
     One whose caller hung up counts by its deadline: that the caller went says nothing of the version.
@@ -253,21 +237,6 @@ def _in_time(entries: Sequence[Waiting[Asked, Scored]]) -> bool:
     now = asyncio.get_running_loop().time()
     return any(
         not entry.answer.done() or (entry.answer.cancelled() and now < entry.deadline) for entry in entries
-    )
-
-
-def _row(request: PageRequest, record: UserRecord, vector: Vector) -> Row:
-    return Row(
-        record,
-        vector.answer,
-        request.categories,
-        request.excluded,
-        request.include_seen,
-        surface_key(request.surface),
-        request.diversity,
-        request.time,
-        vector.behind,
-        vector.stale,
     )
 
 

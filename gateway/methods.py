@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
@@ -21,9 +20,9 @@ from gateway import wire
 from gateway.errors import NotFound
 from gateway.exposures import Exposures
 from gateway.metrics import Metrics
-from gateway.page import PageRequest, similar_page
+from gateway.page import Degraded, PageRequest, similar_page
 from gateway.pin import Pins
-from gateway.recommend import Degraded, Recommend
+from gateway.recommend import Recommend
 from gateway.refresher import Refresher
 from gateway.routing import Router
 from gateway.validation import (
@@ -42,9 +41,11 @@ _MODEL_SHARE = 0.75
 _DEGRADED: dict[Degraded, Any] = {
     reason: pb.DegradedReason.Value(f"DEGRADED_REASON_{reason.value}") for reason in Degraded
 }
-_NOTHING: Mapping[str, object] = MappingProxyType({})
+_NO = Degraded.NO
+"""To look into an enum, or to hash a member of it, takes longer than to compare with what was found there."""
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Metadata: TypeAlias = Collection[tuple[str, str | bytes]]
 
 log = logging.getLogger("riptide.gateway.calls")
 
@@ -55,7 +56,8 @@ class Call(NamedTuple):
     request_id: str
     remaining_s: float
     """Until its deadline."""
-    context: Context
+    metadata: Metadata
+    """Of the caller; empty if nothing in it is of interest."""
 
 
 class Answer(NamedTuple):
@@ -63,8 +65,10 @@ class Answer(NamedTuple):
 
     wire: bytes
     """The response in wire format: see `wire`."""
-    fields: Mapping[str, object] = _NOTHING
-    """What the log says of it beside what it says of every call."""
+    version: int | None = None
+    """The model version that it is of, if it is of one."""
+    cohort: str | None = None
+    """That the call belongs to, if it belongs to one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +87,7 @@ class Methods:
 
     async def recommend(self, request: pb.RecommendRequest, call: Call) -> Answer:
         began = time.perf_counter()
-        user_id = check_id("user_id", request.user_id)
-        check_limit(request.limit)
+        user_id, limit = check_id("user_id", request.user_id), check_limit(request.limit)
         categories: tuple[str, ...] = ()
         excluded: tuple[int, ...] = ()
         include_seen = False
@@ -94,42 +97,33 @@ class Methods:
         page = await self.pages.page(
             PageRequest(
                 user_id,
-                request.limit,
+                limit,
                 categories,
                 excluded,
                 include_seen,
                 request.explain,
                 # What is not given needs no check.
-                request.surface and check_surface(request.surface),
-                request.diversity and check_diversity(request.diversity),
-                request.time and check_time("time", request.time, int(time.time())),
+                (surface := request.surface) and check_surface(surface),
+                (diversity := request.diversity) and check_diversity(diversity),
+                (asked_at := request.time) and check_time("time", asked_at, int(time.time())),
             ),
             min(self.model_timeout_s, call.remaining_s * _MODEL_SHARE),
-            self.pins.asked(call.context.invocation_metadata()),
+            self.pins.asked(call.metadata) if call.metadata else None,
         )
-        lines = page.wire if page.wire is not None else self.lines.wire(page.items)
-        stages = page.stages
-        head = wire.head(
-            self.router.name,
-            page.version,
-            page.cohort,
-            _DEGRADED[page.degraded],
+        version, cohort, degraded = page.version, page.cohort, page.degraded
+        response = wire.response(
+            wire.origin(self.router.name, version, cohort, 0 if degraded is _NO else _DEGRADED[degraded]),
             call.request_id,
-            queue_ms=stages.queue,
-            features_ms=stages.features,
-            model_ms=stages.model,
-            page_ms=stages.page,
-            total_ms=(time.perf_counter() - began) * 1000,
+            *page.stages,
+            (time.perf_counter() - began) * 1000,
+            page.wire,
         )
-        origin = {"version": page.version, "cohort": page.cohort}
-        answer = Answer(head + lines, origin)
-        if page.degraded is Degraded.NO:
-            return answer
-        reason = page.degraded.value
-        self.metrics.degraded(reason)
-        if page.degraded is not Degraded.COLD_START:
-            log.info("degraded", extra={"request_id": call.request_id, "reason": reason, **origin})
-        return answer
+        if degraded is not _NO:
+            self.metrics.degraded(degraded.value)
+            if degraded is not Degraded.COLD_START:
+                said = {"reason": degraded.value, "version": version, "cohort": cohort}
+                log.info("degraded", extra={"request_id": call.request_id, **said})
+        return Answer(response, version, cohort)
 
     async def similar_items(self, request: pb.SimilarItemsRequest, call: Call) -> Answer:
         item_id = check_id("item_id", request.item_id)
@@ -143,7 +137,7 @@ class Methods:
         response = pb.SimilarItemsResponse(
             model=pb.ModelVersion(name=self.router.name, version=version), request_id=call.request_id
         )
-        return Answer(response.SerializeToString() + self.lines.wire(page), {"version": version})
+        return Answer(response.SerializeToString() + self.lines.of(catalog).wire(page), version)
 
     async def record_events(self, request: pb.RecordEventsRequest, call: Call) -> Answer:
         events = check_events(request.events, self.router.catalogs)

@@ -6,11 +6,12 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from features.model_inputs import left_padded
 from features.record import CachedAnswer, UserRecord
-from features.schema import feature_key
+from features.schema import feature_key, surface_key
+from gateway.page import PageRequest
 
 if TYPE_CHECKING:
     from gateway.versions import ServingVersion
@@ -49,15 +50,7 @@ class Row(NamedTuple):
     record: UserRecord
     answer: CachedAnswer | None
     """A cached answer of the version that is called, whose vector may be used."""
-    categories: tuple[str, ...]
-    """Empty: no filter."""
-    excluded: tuple[int, ...]
-    include_seen: bool
-    surface: int = 0
-    """Its key, 0 for none."""
-    diversity: float = 0.0
-    time: int = 0
-    """Unix seconds that the page is asked for; 0: now."""
+    asked: PageRequest
     behind: bool = False
     """Whether that vector lags behind the user."""
     stale: bool = False
@@ -121,61 +114,65 @@ def _history_types(batch: _Batch, width: int) -> NDArray[Any]:
 
 
 def _request_time(batch: _Batch, width: int) -> NDArray[Any]:
-    return np.array([[row.time or batch.now] for row in batch.rows], np.int64)
+    return _column([row.asked.time or batch.now for row in batch.rows], np.int64)
 
 
 def _user_features(batch: _Batch, width: int) -> NDArray[Any]:
     features = np.zeros((len(batch.rows), width), np.int64)
-    for slots, row in zip(features, batch.rows, strict=True):
+    for place, row in enumerate(batch.rows):
         if batch.version.attributes and row.record.attributes_json:
             values = row.record.attributes
             for slot, name in enumerate(batch.version.attributes):
                 if name in values:
-                    slots[slot] = feature_key(name, values[name])
+                    features[place, slot] = feature_key(name, values[name])
     return features
 
 
 def _surface(batch: _Batch, width: int) -> NDArray[Any]:
-    return np.array([[row.surface] for row in batch.rows], np.int64)
+    named = [row.asked.surface for row in batch.rows]
+    return _column([surface_key(surface) for surface in named] if any(named) else [0] * len(named), np.int64)
 
 
 def _diversity(batch: _Batch, width: int) -> NDArray[Any]:
-    return np.array([[row.diversity] for row in batch.rows], np.float32)
+    return _column([row.asked.diversity for row in batch.rows], np.float32)
 
 
 def _user_vector(batch: _Batch, width: int) -> NDArray[Any]:
-    vectors = np.zeros((len(batch.rows), width), np.float32)
-    for vector, row in zip(vectors, batch.rows, strict=True):
-        if row.answer is not None:
-            vector[:] = row.answer.vector
-    return vectors
+    none = np.zeros(width, np.float32)
+    vectors = [none if row.answer is None else row.answer.vector for row in batch.rows]
+    return np.concatenate(vectors).reshape(len(vectors), width)
 
 
 def _user_vector_fresh(batch: _Batch, width: int) -> NDArray[Any]:
-    return np.array([[row.answer is not None] for row in batch.rows], np.int32)
+    return _column([row.answer is not None for row in batch.rows], np.int32)
 
 
 def _exclude_keys(batch: _Batch, width: int) -> NDArray[Any]:
-    seen = [_NONE if row.include_seen else row.record.consumed(batch.version.consumes) for row in batch.rows]
-    size = max(len(row.excluded) + len(own) for row, own in zip(batch.rows, seen, strict=True))
+    consumes = batch.version.consumes
+    seen = [_NONE if row.asked.include_seen else row.record.consumed(consumes) for row in batch.rows]
+    size = max(len(row.asked.excluded) + len(own) for row, own in zip(batch.rows, seen, strict=True))
     keys = np.zeros((len(batch.rows), max(1, -(-size // _WIDTH_STEP)) * _WIDTH_STEP), np.int64)
-    for slots, row, own in zip(keys, batch.rows, seen, strict=True):
-        asked = len(row.excluded)
-        if asked:
-            slots[:asked] = row.excluded
-        slots[asked : asked + len(own)] = own
+    for place, (row, own) in enumerate(zip(batch.rows, seen, strict=True)):
+        if asked := len(row.asked.excluded):
+            keys[place, :asked] = row.asked.excluded
+        keys[place, asked : asked + len(own)] = own
     return keys
 
 
 def _allowed_categories(batch: _Batch, width: int) -> NDArray[Any]:
     allowed = np.ones((len(batch.rows), width), np.bool_)
-    for slots, row in zip(allowed, batch.rows, strict=True):
-        if row.categories:
-            slots[:] = False  # the last one, too: it is that of the items without a category
+    for place, row in enumerate(batch.rows):
+        if categories := row.asked.categories:
+            allowed[place] = False  # the last one, too: it is that of the items without a category
             # The version may have changed since the names were checked: one that it lacks matches nothing.
-            places = map(batch.version.catalog.category_index.get, row.categories)
-            slots[[place for place in places if place is not None]] = True
+            indexes = map(batch.version.catalog.category_index.get, categories)
+            allowed[place, [index for index in indexes if index is not None]] = True
     return allowed
+
+
+def _column(values: Sequence[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """One value a row."""
+    return np.array(values, dtype).reshape(-1, 1)
 
 
 _FILL = {

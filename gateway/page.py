@@ -1,9 +1,10 @@
-"""Making a page: from the model's answer, or without it from what is at hand."""
+"""What a page is, and making one: from the model's answer, or without it from what is at hand."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import Enum
 from functools import partial
 from itertools import islice, repeat
 from typing import Any, NamedTuple
@@ -42,17 +43,49 @@ class PageRequest(NamedTuple):
         return not (self.categories or self.excluded or self.include_seen or self.time)
 
 
-class PageItem(NamedTuple):
-    """One line of a page. A tuple, as all that is made for each request: a frozen dataclass takes four times
-    as long to make."""
+class Degraded(Enum):
+    """Why a page is not the full answer of the model. The names are those of the .proto."""
 
+    NO = "UNSPECIFIED"
+    COLD_START = "COLD_START"
+    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    STALE_VECTOR = "STALE_VECTOR"
+
+
+class Stages(NamedTuple):
+    """Milliseconds of each stage of one request."""
+
+    queue: float = 0.0
+    features: float = 0.0
+    model: float = 0.0
+    page: float = 0.0
+
+
+class Page(NamedTuple):
+    """What `Recommend` answers."""
+
+    wire: bytes
+    """Its lines: see `wire.Lines`."""
+    version: int
+    """That answered, or whose catalogue the fallback came from."""
+    cohort: str
+    """That the call belongs to, also if the stable version has answered in the place of another one."""
+    degraded: Degraded
+    stages: Stages
+
+
+class PageItem(NamedTuple):
+    """One line of a page."""
+
+    key: int
     item: CatalogItem
     score: float
     reason: CatalogItem | None = None
 
 
 _page_item: Callable[[Iterable[Any]], PageItem] = partial(tuple.__new__, PageItem)
-"""A line of its three parts, without Python that each of a page's lines would run."""
+"""A line of its parts, without Python that each of a page's lines would run."""
 
 
 def model_page(
@@ -67,7 +100,7 @@ def model_page(
     reasons: Iterable[CatalogItem | None] = repeat(None)
     if reason_keys is not None:
         reasons = [catalog.get(key) if key else None for key in reason_keys]
-    lines = map(_page_item, zip(items, scores, reasons, strict=False))
+    lines = map(_page_item, zip(keys, items, scores, reasons, strict=False))
     return list(lines) if all(items) else [line for line in lines if line.item is not None]
 
 
@@ -93,7 +126,7 @@ def fallback_page(
     # A whole page of them: all that the last page holds may be among them.
     for key, item in islice(_passing(catalog, popular, wanted, refused, at), request.limit):
         items.setdefault(key, item)
-    return [PageItem(item, 0.0) for item in islice(items.values(), request.limit)]
+    return [PageItem(key, item, 0.0) for key, item in islice(items.items(), request.limit)]
 
 
 def _popular(catalog: Catalog, categories: tuple[str, ...], count: int) -> Iterator[int]:
@@ -121,7 +154,7 @@ def similar_page(
     keys, scores = (values.tolist() for values in neighbours)
     score_of = dict(zip(keys, scores, strict=True))
     passing = _passing(catalog, keys, categories, frozenset(excluded), int(time.time()))
-    return [PageItem(item, score_of[key]) for key, item in islice(passing, limit)]
+    return [PageItem(key, item, score_of[key]) for key, item in islice(passing, limit)]
 
 
 def _passing(

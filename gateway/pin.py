@@ -20,7 +20,7 @@ class Pins:
         self._router = router
         self._state_dir = state_dir
 
-    def asked(self, metadata: Collection[tuple[str, str | bytes]] | None) -> int | None:
+    def asked(self, metadata: Collection[tuple[str, str | bytes]]) -> int | None:
         """The version that a call asks for, which can be called; None if it asks for none.
 
         Raises:
@@ -29,11 +29,10 @@ class Pins:
             NotLoaded: for a version that cannot be called.
             TokenError, OSError: the deployment's token cannot be read.
         """
-        # Almost every call ends here: no dictionary is made for it.
-        for name, value in metadata or ():
-            if name == VERSION_METADATA:
-                return self._checked(str(value), dict(metadata or ()).get(TOKEN_METADATA, ""))
-        return None
+        given = dict(metadata)
+        if VERSION_METADATA not in given:
+            return None
+        return self._checked(str(given[VERSION_METADATA]), given.get(TOKEN_METADATA, ""))
 
     def _checked(self, version: str, token: str | bytes) -> int:
         given = token.encode() if isinstance(token, str) else token

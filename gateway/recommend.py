@@ -5,49 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from enum import Enum
-from typing import NamedTuple
 
 from features.record import EMPTY_RECORD, UserRecord
 from features.store import StoreUnavailable
 from features.traffic import PINNED
-from gateway.batches import Batches, Scored, Stages
+from gateway.batches import Batches, Unknown
 from gateway.errors import ModelUnavailable
 from gateway.exposures import Exposures
 from gateway.figures import Figures
-from gateway.page import PageItem, PageRequest, fallback_page
-from gateway.routing import Choice, Router
+from gateway.page import Degraded, Page, PageRequest, Stages, fallback_page
+from gateway.routing import Router
 from gateway.vectors import Asked
+from gateway.versions import ServingVersion
 
 _FALLBACK_SHARE = 0.2
 _FIRST_SHARE = 0.6
 """What part of the time a version gets that is not the stable one: the rest is for that one if it fails."""
 
 log = logging.getLogger("riptide.gateway.recommend")
-
-
-class Degraded(Enum):
-    """Why a page is not the full answer of the model. The names are those of the .proto."""
-
-    NO = "UNSPECIFIED"
-    COLD_START = "COLD_START"
-    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
-    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
-    STALE_VECTOR = "STALE_VECTOR"
-
-
-class Page(NamedTuple):
-    """What `Recommend` answers."""
-
-    items: list[PageItem]
-    version: int
-    """That answered, or whose catalogue the fallback came from."""
-    cohort: str
-    """That the call belongs to, also if the stable version has answered in the place of another one."""
-    degraded: Degraded
-    stages: Stages
-    wire: bytes | None = None
-    """`items`, serialized, if they are already."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +43,11 @@ class Recommend:
             pinned: the version that an operator asks for.
         """
         began = time.perf_counter()
-        choice = self.router.choose(request.user_id, pinned)
-        cohort = choice.cohort
+        version, cohort = self.router.choose(request.user_id, pinned)
         try:
-            scored = await self._scored(request, choice, began + timeout_s)
+            if version is None:
+                raise ModelUnavailable("no version is ready in Triton")
+            found = await self._found(request, version, cohort, began, timeout_s)
         except StoreUnavailable as error:
             log.warning("fallback page: %s", error)
             stages = Stages(features=_ms_since(began))
@@ -79,34 +55,31 @@ class Recommend:
         except ModelUnavailable as error:
             log.debug("fallback page: %s", error)
             return await self._without_model(request, cohort, timeout_s, Stages(model=_ms_since(began)))
-        if scored.items is None:
+        if isinstance(found, Unknown):
             started = time.perf_counter()
-            page = self._fallback(request, cohort, Degraded.COLD_START, scored.stages, scored.record)
-            page.stages.page = _ms_since(started)
-            return page
+            page = self._fallback(request, cohort, Degraded.COLD_START, found.stages, found.record)
+            return page._replace(stages=found.stages._replace(page=_ms_since(started)))
         # Cohorts with a slash are the arms of an experiment. Whichever version answered: were users left
         # out while the version of their arm fails, the rest would not compare with the other arm's.
         if "/" in cohort:
             self.exposures.note(request.user_id, cohort)
-        degraded = Degraded.STALE_VECTOR if scored.stale else Degraded.NO
-        return Page(scored.items, scored.version.version, cohort, degraded, scored.stages, scored.wire)
+        return found
 
-    async def _scored(self, request: PageRequest, choice: Choice, end: float) -> Scored:
+    async def _found(
+        self, request: PageRequest, version: ServingVersion, cohort: str, began: float, timeout_s: float
+    ) -> Page | Unknown:
         """The answer of the version chosen, or of the stable one if that is another one and the first fails.
 
         What an operator has pinned is never answered by another version.
         """
-        version, cohort = choice
-        if version is None:
-            raise ModelUnavailable("no version is ready in Triton")
-        left_s = end - time.perf_counter()
-        if cohort != PINNED and version is not self.router.serving and self.router.serving is not None:
+        left_s, router = timeout_s, self.router
+        if version is not router.serving and cohort != PINNED and router.serving is not None:
             left_s *= _FIRST_SHARE
         first = version
         while True:
             asked = Asked(request, cohort, time.perf_counter())
             try:
-                scored = await self.batches.of(version.version).submit(asked, left_s)
+                found = await self.batches.of(version.version).submit(asked, left_s)
             except StoreUnavailable:
                 raise
             except Exception as error:
@@ -116,8 +89,8 @@ class Recommend:
                     # A defect of ours. The caller gets a page all the same.
                     log.exception("a call failed")
                 # Looked up only now: a stable version that has just gone is another one by now.
-                stable = self.router.serving if cohort != PINNED and version is first else None
-                left_s = end - time.perf_counter()
+                stable = router.serving if cohort != PINNED and version is first else None
+                left_s = began + timeout_s - time.perf_counter()
                 if stable is None or stable.version == first.version or left_s <= 0:
                     if cohort != PINNED:
                         self.figures.degraded(version.version)
@@ -126,9 +99,9 @@ class Recommend:
                     raise ModelUnavailable(f"version {version.version}: {error!r}") from error
                 version = stable
                 continue
-            if scored.items is None and len(scored.record.keys) and cohort != PINNED:
+            if isinstance(found, Unknown) and len(found.record.keys) and cohort != PINNED:
                 self.figures.cold(version.version)
-            return scored
+            return found
 
     async def _without_model(
         self, request: PageRequest, cohort: str, timeout_s: float, stages: Stages
@@ -150,7 +123,8 @@ class Recommend:
     ) -> Page:
         router = self.router
         items = fallback_page(request, router.catalog, record, router.catalog_consumes)
-        return Page(items, router.catalog_version, cohort, why, stages)
+        wire = self.batches.lines.of(router.catalog).wire(items)
+        return Page(wire, router.catalog_version, cohort, why, stages)
 
 
 def _ms_since(began: float) -> float:

@@ -25,6 +25,7 @@ from gateway.errors import ModelUnavailable, VersionGone
 from gateway.freshness import cached
 from gateway.metrics import Metrics
 from gateway.model_inputs import ENCODER_INPUTS, Row, knows, model_inputs
+from gateway.page import PageRequest
 from gateway.routing import Router
 from gateway.scorer import Scorer
 from gateway.versions import ServingVersion
@@ -41,6 +42,8 @@ _GONE_S = 1.0
 _TRY_AGAIN_S = 1.1
 _MOST_TIMES = 4.0
 _NO_PAGE = np.empty(0, np.int64)
+_ANYTHING = PageRequest("", 1)
+"""A vector is the same whatever is asked for."""
 
 log = logging.getLogger("riptide.gateway.refresher")
 
@@ -199,7 +202,7 @@ class Refresher:
     async def _encode(
         self, version: ServingVersion, records: dict[str, UserRecord], read_at: int
     ) -> dict[str, CachedAnswer]:
-        rows = [Row(record, None, (), (), include_seen=True) for record in records.values()]
+        rows = [Row(record, None, _ANYTHING) for record in records.values()]
         began = time.perf_counter()
         inputs = model_inputs(version, rows, read_at, ENCODER_INPUTS)
         vectors = await self._scorer.encode(version, inputs, timeout_s=_CALL_TIMEOUT_S)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from itertools import count
 from typing import Any, TypeAlias
@@ -15,8 +15,9 @@ import grpc
 from google.protobuf import message_factory
 
 from client.riptide.v1 import recommender_pb2 as pb
+from features.operator_token import VERSION_METADATA
 from gateway.errors import Overloaded, status_of
-from gateway.methods import Answer, Call, Context, Methods
+from gateway.methods import Answer, Call, Context, Metadata, Methods
 from gateway.metrics import Metrics
 from gateway.validation import check_request_id
 
@@ -58,21 +59,29 @@ class Recommender:
             "DescribeUser": self._methods.describe_user,
             "ForgetUser": self._methods.forget_user,
         }
-        handlers: dict[str, Any] = {
-            method.name: grpc.unary_unary_rpc_method_handler(
-                partial(self._answer, method.name, handle[method.name]),
-                request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
-            )
-            for method in SERVICE.methods
-        }
-        return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
-    async def _answer(self, method: str, handle: Handle, request: Any, context: Context) -> bytes:
+        def handlers(answer: Callable[..., Awaitable[bytes]]) -> dict[str, Any]:
+            return {
+                f"/{SERVICE.full_name}/{method.name}": grpc.unary_unary_rpc_method_handler(
+                    partial(answer, method.name, handle[method.name]),
+                    request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
+                )
+                for method in SERVICE.methods
+            }
+
+        return _Handlers(handlers(self._answer), handlers(self._answer_pinned))
+
+    async def _answer_pinned(self, method: str, handle: Handle, request: Any, context: Context) -> bytes:
+        return await self._answer(method, handle, request, context, context.invocation_metadata() or ())
+
+    async def _answer(
+        self, method: str, handle: Handle, request: Any, context: Context, metadata: Metadata = ()
+    ) -> bytes:
         began = time.perf_counter()
         self.in_flight += 1
         request_id = ""
         try:
-            request_id = check_request_id(request.request_id) or _new_id()
+            request_id = check_request_id(given) if (given := request.request_id) else _new_id()
             if self.in_flight - self._failing > self._max_in_flight:
                 # Here, not by gRPC, which counts other services' calls too, and tells no metric of a refusal.
                 raise Overloaded(f"more than {self._max_in_flight} calls in flight; wait, then call again")
@@ -81,7 +90,7 @@ class Recommender:
                 remaining_s = self._default_deadline_s
             elif remaining_s <= 0:
                 raise TimeoutError  # nobody waits for the answer any more
-            answer = await handle(request, Call(request_id, remaining_s, context))
+            answer = await handle(request, Call(request_id, remaining_s, metadata))
         except asyncio.CancelledError:
             # The caller has gone, or its deadline has passed.
             self._metrics.answered(method, grpc.StatusCode.CANCELLED.name, time.perf_counter() - began)
@@ -111,8 +120,27 @@ class Recommender:
         duration_s = time.perf_counter() - began
         self._metrics.answered(method, "OK", duration_s)
         if self._log_all:
-            log.info("answered", extra={**_fields(method, request_id, "OK", duration_s), **answer.fields})
+            origin = {"version": answer.version, "cohort": answer.cohort}
+            known = {name: value for name, value in origin.items() if value is not None}
+            log.info("answered", extra={**_fields(method, request_id, "OK", duration_s), **known})
         return answer.wire
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Finds the handler of a call by the path of its method.
+
+    gRPC has a call's metadata at hand here; to ask for them again takes longer than to check a request. So it
+    is told apart here whether an operator asks for a version, which few calls do.
+    """
+
+    def __init__(self, usual: Mapping[str, Any], pinned: Mapping[str, Any]) -> None:
+        self._usual, self._pinned = usual, pinned
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        for name, _ in handler_call_details.invocation_metadata or ():
+            if name == VERSION_METADATA:
+                return self._pinned.get(handler_call_details.method)
+        return self._usual.get(handler_call_details.method)
 
 
 _PROCESS = os.urandom(6).hex()

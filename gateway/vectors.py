@@ -95,6 +95,8 @@ class Vectors:
         if asked.vector is not None and kept.within(version.max_lag_s) is None:
             waited_for = cached(with_answer(record._replace(answer=None), asked.vector), version, now_ns)
             kept = waited_for if waited_for.answer is not None else kept
+        if kept.answer is not None and not kept.lag_s:
+            return Vector(kept.answer, behind=False, due=False, stale=False)
         answer = kept.within(version.max_lag_s)
         if answer is not None:
             due = kept.due(version.max_lag_s)

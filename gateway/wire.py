@@ -11,10 +11,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from client.riptide.v1 import recommender_pb2 as pb
-from features.catalog import CatalogItem
+from features.catalog import Catalog, CatalogItem
 from gateway.page import PageItem
+from gateway.validation import MAX_REQUEST_ID_BYTES
 
 _VARINT, _LENGTH_DELIMITED, _FIXED32 = 0, 2, 5
 _RESPONSE = pb.RecommendResponse.DESCRIPTOR.fields_by_name
@@ -44,6 +46,8 @@ _SCORE_TAG, _RANK_TAG = _tag(_ITEM["score"].number, _FIXED32), _tag(_ITEM["rank"
 # Tag and value of the score, tag and value of the rank. Ranks end at 100, so they are varints of one byte.
 _SCORE_AND_RANK = struct.Struct("<BfBB")
 _ID_TAG = bytes((_tag(_RESPONSE["request_id"].number, _LENGTH_DELIMITED),))
+_ID_BEGUN = [_ID_TAG + varint(size) for size in range(MAX_REQUEST_ID_BYTES + 1)]
+"""Tag and length of a request id, by the length."""
 # Tag and length of the message, then a tag and a float for each stage.
 _STAGE_TIMES = struct.Struct("<BB" + 5 * "Bf")
 _STAGES_TAG, _STAGES_SIZE = _tag(_RESPONSE["stages_ms"].number, _LENGTH_DELIMITED), 5 * 5
@@ -58,20 +62,50 @@ class Lines:
     """Serializes the `items` of a `RecommendResponse` or a `SimilarItemsResponse`."""
 
     def __init__(self) -> None:
-        # By the item's identity, as two versions may show an item differently. Kept with it, so that no other
-        # item gets its identity: the line begun for a page without reasons, the line without score, rank and
-        # reason, and the item. Those of versions that are gone stay until there are `_MOST_KEPT`.
-        self._kept: dict[int, tuple[bytes, bytes, CatalogItem]] = {}
+        # Two versions may show an item differently. What is kept of one goes with its catalogue.
+        self._of: WeakKeyDictionary[Catalog, CatalogLines] = WeakKeyDictionary()
 
-    def wire(self, page: Sequence[PageItem]) -> bytes:
-        """The field `items`, to be followed or preceded by the other fields of the message.
+    def of(self, catalog: Catalog) -> CatalogLines:
+        """The lines of a version's items. `catalog` is to be given to each of its calls again."""
+        lines = self._of.get(catalog)
+        if lines is None:
+            lines = self._of[catalog] = CatalogLines()
+        return lines
 
-        `page` is best first and has at most 127 lines; the first gets rank 1.
+
+class CatalogLines:
+    """Lines of one catalogue's items, kept up to `_MOST_KEPT` of them.
+
+    Pages have at most 127 lines; the first gets rank 1. What they answer is to be followed or preceded by the
+    other fields of the message.
+    """
+
+    def __init__(self) -> None:
+        # By the item's key: the line begun for a page without reasons, and the line without score, rank and
+        # reason. Empty for what is no item.
+        self._kept: dict[int, tuple[bytes, bytes]] = {}
+
+    def scored(self, catalog: Catalog, keys: Sequence[int], scores: Sequence[float]) -> bytes:
+        """The field `items` of what the model answered, best first. Keys that are no items' are left out, as
+        is 0, an empty slot.
+
+        Almost every page is made here, so nothing is made on the way that is not in its bytes.
         """
         parts: list[bytes] = []
-        kept_of, score_and_rank = self._kept.get, _SCORE_AND_RANK.pack
-        for rank, (item, score, reason) in enumerate(page, 1):
-            begun, constant, _ = kept_of(id(item)) or self._keep(item)
+        rank, kept, score_and_rank = 0, self._kept, _SCORE_AND_RANK.pack
+        for key, score in zip(keys, scores, strict=True):
+            begun = kept[key][0] if key in kept else self._keep(key, catalog.get(key))[0]
+            if begun:
+                rank += 1
+                parts += (begun, score_and_rank(_SCORE_TAG, score, _RANK_TAG, rank))
+        return b"".join(parts)
+
+    def wire(self, page: Sequence[PageItem]) -> bytes:
+        """The field `items` of any page, best line first."""
+        parts: list[bytes] = []
+        kept, score_and_rank = self._kept, _SCORE_AND_RANK.pack
+        for rank, (key, item, score, reason) in enumerate(page, 1):
+            begun, constant = kept.get(key) or self._keep(key, item)
             end = score_and_rank(_SCORE_TAG, score, _RANK_TAG, rank)
             if reason is None:
                 parts += (begun, end)
@@ -80,13 +114,15 @@ class Lines:
                 parts += (_ITEMS_TAG, varint(len(constant) + len(end) + len(why)), constant, end, why)
         return b"".join(parts)
 
-    def _keep(self, item: CatalogItem) -> tuple[bytes, bytes, CatalogItem]:
+    def _keep(self, key: int, item: CatalogItem | None) -> tuple[bytes, bytes]:
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
-        message = pb.RecommendedItem(item_id=item.item_id, title=item.title, categories=item.categories)
-        constant = message.SerializeToString()
-        begun = _ITEMS_TAG + varint(len(constant) + _SCORE_AND_RANK.size) + constant
-        kept = self._kept[id(item)] = (begun, constant, item)
+        begun = constant = b""
+        if item is not None:
+            message = pb.RecommendedItem(item_id=item.item_id, title=item.title, categories=item.categories)
+            constant = message.SerializeToString()
+            begun = _ITEMS_TAG + varint(len(constant) + _SCORE_AND_RANK.size) + constant
+        kept = self._kept[key] = (begun, constant)
         return kept
 
 
@@ -97,21 +133,20 @@ def _reason(item_id: str, title: str) -> bytes:
     return _REASON_TAG + varint(len(why)) + why
 
 
-def head(
-    model: str,
-    version: int,
-    cohort: str,
-    degraded: int,
+def response(
+    origin: bytes,
     request_id: str,
-    *,
     queue_ms: float,
     features_ms: float,
     model_ms: float,
     page_ms: float,
     total_ms: float,
+    items: bytes,
 ) -> bytes:
-    """All of a `RecommendResponse` but its `items`."""
-    encoded = request_id.encode()
+    """A `RecommendResponse`.
+
+    `origin` is of the function of that name, `items` of `CatalogLines`; a request id has at most 128 bytes.
+    """
     stages = _STAGE_TIMES.pack(
         _STAGES_TAG,
         _STAGES_SIZE,
@@ -126,13 +161,13 @@ def head(
         _TOTAL,
         total_ms,
     )
-    return b"".join(
-        (_origin(model, version, cohort, degraded), stages, _ID_TAG, varint(len(encoded)), encoded)
-    )
+    encoded = request_id.encode()
+    return b"".join((origin, stages, _ID_BEGUN[len(encoded)], encoded, items))
 
 
 @lru_cache(maxsize=256)
-def _origin(model: str, version: int, cohort: str, degraded: int) -> bytes:
+def origin(model: str, version: int, cohort: str, degraded: int) -> bytes:
+    """The fields of a `RecommendResponse` that say where it comes from."""
     return pb.RecommendResponse(
         model=pb.ModelVersion(name=model, version=version),
         cohort=cohort,

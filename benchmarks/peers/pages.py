@@ -24,7 +24,7 @@ from features.lmdb_store import LmdbStore
 from features.record import EMPTY_RECORD, UserRecord
 from gateway.fit import Tensor, read_manifest
 from gateway.model_inputs import Row, model_inputs
-from gateway.page import PageItem, model_page
+from gateway.page import PageItem, PageRequest, model_page
 
 if TYPE_CHECKING:  # it imports what a peer's environment need not have
     from gateway.versions import ServingVersion
@@ -59,6 +59,10 @@ class _Version:
     attributes: tuple[str, ...]
     consumes: NDArray[np.bool_] | None
     counts: NDArray[np.bool_] | None
+
+
+_ASKED = PageRequest("", 1)
+"""Peers are asked for unfiltered pages alone; how many lines are wanted, the model need not know."""
 
 
 class Pages:
@@ -114,7 +118,7 @@ class Pages:
         answer = record.fresh_answer
         if answer is not None and answer.version != self._version.version:
             answer = None
-        return Row(record, answer, (), (), False)
+        return Row(record, answer, _ASKED)
 
 
 def as_message(page: Sequence[PageItem]) -> pb.RecommendResponse:

@@ -11,8 +11,9 @@ import pytest
 from tritonclient.grpc import service_pb2_grpc
 
 from features.record import EMPTY_RECORD, Event, UserRecord, with_attributes, with_events
-from features.schema import EventType, item_key, surface_key
+from features.schema import EventType, item_key
 from gateway.model_inputs import Row, knows, model_inputs
+from gateway.page import PageRequest
 from gateway.scorer import Scorer, Scores, triton_channel
 from gateway.versions import ServingVersion, Versions
 from inference.environment import Interpreter
@@ -64,7 +65,7 @@ class Called:
         """A version's answer for a user of whom it knows something."""
         version: ServingVersion = self.ready[number]
         assert knows(version, record)
-        row = Row(record, None, (), (), include_seen=False, **asked)
+        row = Row(record, None, PageRequest("u", 10, **asked))
         return await self.scorer.score(
             version, model_inputs(version, [row], int(time.time())), reasons=True, vectors=True, timeout_s=30
         )
@@ -108,7 +109,7 @@ async def test_each_version_is_sent_its_own_inputs_and_answers_its_golden_reques
     assert called.ready[RANKING].inputs.keys() >= ADDED_INPUTS
     record = user((ITEM_IDS[3], EventType.CLICK), country=COUNTRIES[0])
     for number in (OLDER, RANKING):
-        assert all(items(await called.page(number, record, surface=surface_key(SURFACES[0]), diversity=0.5)))
+        assert all(items(await called.page(number, record, surface=SURFACES[0], diversity=0.5)))
         await prove_version(called.stub, "recommender", called.folder.parent, number)
 
 
@@ -136,7 +137,7 @@ async def test_types_surface_and_diversity_change_the_page(called: Called) -> No
     assert not np.allclose(clicked.user_vector, bought.user_vector)  # type: ignore[arg-type]  # asked for
     plain = np.diff(clicked.scores[0])
     assert (plain <= 0).all()
-    there = await called.page(RANKING, user(*events), surface=surface_key(SURFACES[1]))
+    there = await called.page(RANKING, user(*events), surface=SURFACES[1])
     assert items(there) != items(clicked)
     diverse = await called.page(RANKING, user(*events), diversity=1.0)
     assert items(diverse) != items(clicked)

@@ -21,7 +21,7 @@ from benchmarks.target import RECOMMEND
 from client.riptide.v1 import recommender_pb2 as pb
 from gateway.coalescer import Coalescer, Waiting
 from gateway.page import PageItem
-from gateway.wire import Lines
+from gateway.wire import CatalogLines
 
 _MAX_BATCH = 64
 _TIMEOUT_S = 20.0
@@ -59,7 +59,7 @@ def batched(pages: Pages) -> Page:
 
 
 async def _serve(port: int, pages: Pages, served: Callable[[Pages], Page]) -> None:
-    page, lines = served(pages), Lines()
+    page, lines = served(pages), CatalogLines()
 
     async def recommend(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         message = pb.RecommendRequest.FromString(request)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
+from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import Catalog
 from features.figures import VersionFigures
 from features.store import FeatureStore
@@ -12,8 +14,8 @@ from gateway.batches import Batches
 from gateway.exposures import Exposures
 from gateway.figures import Figures
 from gateway.metrics import Metrics
-from gateway.page import PageRequest
-from gateway.recommend import Page, Recommend
+from gateway.page import Page, PageRequest
+from gateway.recommend import Recommend
 from gateway.refresher import Refresher
 from gateway.routing import Router
 from gateway.scorer import Scorer
@@ -21,6 +23,16 @@ from gateway.shadow import Shadow
 from gateway.vectors import Vectors
 from gateway.wire import Lines
 from tests.unit.gateway.fakes import FakeRouter, FakeScorer, FakeStore, serving_version
+
+
+def shown(page: Page) -> Sequence[pb.RecommendedItem]:
+    """The lines of a page, as their caller reads them."""
+    return pb.RecommendResponse.FromString(page.wire).items
+
+
+def ids(page: Page) -> list[str]:
+    """The ids of its items, best first."""
+    return [item.item_id for item in shown(page)]
 
 
 class RequestPath:

@@ -15,10 +15,10 @@ from features.record import CachedAnswer, Event
 from features.schema import EventType, item_key
 from gateway import refresher
 from gateway.errors import ModelUnavailable, VersionGone
-from gateway.recommend import Degraded
+from gateway.page import Degraded
 from gateway.vectors import Vector
 from tests.unit.gateway.fakes import encoding
-from tests.unit.gateway.request_path import RequestPath
+from tests.unit.gateway.request_path import RequestPath, ids
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ async def test_when_the_encoder_does_not_follow_an_older_vector_serves_and_the_p
     page = await path.page("u", timeout_s=0.1)
     [inputs] = path.scorer.calls
     assert page.degraded is Degraded.STALE_VECTOR
-    assert [line.item.item_id for line in page.items] == ["10", "11", "12"]
+    assert ids(page) == ["10", "11", "12"]
     assert inputs["user_vector"].tolist() == [vector]
     assert item_key("2") in inputs["exclude_keys"][0]
 

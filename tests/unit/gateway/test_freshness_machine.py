@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from features.record import CachedAnswer, Event
 from features.schema import EventType
 from gateway.encoder_queue import Due
-from gateway.recommend import Degraded
+from gateway.page import Degraded
 from gateway.scorer import Scores
 from gateway.versions import ServingVersion
 from tests.unit.gateway.conftest import numbered_catalog

@@ -24,16 +24,6 @@ from tests.unit.gateway.fakes import ranking_version
 from tests.unit.gateway.request_path import RequestPath
 
 
-class FakeContext:
-    """A call with this metadata."""
-
-    def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:
-        self._metadata = metadata
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return self._metadata
-
-
 class Service:
     """The methods, over a request path of fakes."""
 
@@ -55,7 +45,7 @@ class Service:
         )
 
     def call(self, *metadata: tuple[str, str]) -> Call:
-        return Call("r1", 5.0, cast(Any, FakeContext(metadata)))
+        return Call("r1", 5.0, metadata)
 
     async def recommend(self, user: str, *metadata: tuple[str, str]) -> tuple[pb.RecommendResponse, Answer]:
         answer = await self.methods.recommend(
@@ -76,7 +66,7 @@ async def test_a_page_and_its_log_lines_say_version_and_cohort(
     service.path.router.cohorts["c"] = (8, "canary")
     response, answer = await service.recommend("c")
     assert (response.model.version, response.cohort, len(response.items)) == (8, "canary", 3)
-    assert answer.fields == {"version": 8, "cohort": "canary"}
+    assert (answer.version, answer.cohort) == (8, "canary")
     service.path.scorer.error = ModelUnavailable("told to fail")
     with caplog.at_level(logging.INFO):
         response, answer = await service.recommend("c")

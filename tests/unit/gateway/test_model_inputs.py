@@ -14,11 +14,11 @@ from features.schema import EventType, feature_key, item_key, item_keys, surface
 from gateway import fit
 from gateway.errors import ModelUnavailable
 from gateway.model_inputs import FILLABLE_INPUTS
-from gateway.recommend import Degraded
+from gateway.page import Degraded
 from inference.proof import TRITON_NAMES
 from inference.signature import ADDED_INPUTS, INPUTS
 from tests.unit.gateway.fakes import ranking_version, serving_version
-from tests.unit.gateway.request_path import RequestPath
+from tests.unit.gateway.request_path import RequestPath, ids
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ async def test_a_fallback_page_holds_items_back_as_the_version_does(
     serve(path, catalog, consumes=[EventType.PURCHASE])
     path.scorer.error = ModelUnavailable("told to fail")
     page = await path.page("u")
-    assert [line.item.item_id for line in page.items] == ["0", "2", "3"]
+    assert ids(page) == ["0", "2", "3"]
 
 
 async def test_a_page_of_another_moment_neither_uses_nor_leaves_a_vector(path: RequestPath) -> None:
@@ -200,7 +200,7 @@ async def test_a_page_of_a_surface_or_with_diversity_is_kept_for_when_the_model_
     path.scorer.error = ModelUnavailable("told to fail")
     away = await path.page("u")
     assert away.degraded is Degraded.MODEL_UNAVAILABLE
-    assert [item_key(line.item.item_id) for line in away.items] == kept.page_keys[: len(away.items)].tolist()
+    assert [item_key(item) for item in ids(away)] == kept.page_keys[: len(ids(away))].tolist()
 
 
 def test_the_gateway_fills_every_input_that_publishing_lets_through() -> None:

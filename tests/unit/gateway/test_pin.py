@@ -39,7 +39,6 @@ def test_an_operator_is_heard(pinning: Pinning) -> None:
 
 def test_a_call_that_asks_for_nothing_needs_no_token(pinning: Pinning) -> None:
     assert pinning.pins.asked(()) is None
-    assert pinning.pins.asked(None) is None
     assert pinning.pins.asked([("user-agent", "test"), ("riptide-operator-token", "wrong")]) is None
 
 

@@ -13,22 +13,17 @@ import pytest
 from features.catalog import Catalog
 from features.record import CachedAnswer, UserRecord
 from features.schema import item_key, item_keys
-from gateway import batches
 from gateway.answers import _MOST_BEING_KEPT
 from gateway.errors import ModelUnavailable
-from gateway.page import PageItem
-from gateway.recommend import Degraded, Page
+from gateway.page import Degraded, Page
+from gateway.wire import CatalogLines
 from tests.unit.gateway.fakes import ANSWERED
-from tests.unit.gateway.request_path import RequestPath
+from tests.unit.gateway.request_path import RequestPath, ids, shown
 
 
 @pytest.fixture
 def path(catalog: Catalog) -> RequestPath:
     return RequestPath(catalog)
-
-
-def ids(page: Page) -> list[str]:
-    return [line.item.item_id for line in page.items]
 
 
 async def test_a_user_with_a_history_gets_the_answer_of_the_version_in_service(path: RequestPath) -> None:
@@ -152,8 +147,8 @@ async def test_reasons_are_asked_for_only_if_somebody_wants_them(path: RequestPa
     path.saw("u", "1")
     silent, explained = await path.page("u"), await path.page("u", explain=True)
     assert [asked["reasons"] for asked in path.scorer.asked] == [False, True]
-    assert [line.reason for line in silent.items] == [None] * 3
-    assert [line.reason.item_id if line.reason else None for line in explained.items] == ["1"] * 3
+    assert [item.HasField("reason") for item in shown(silent)] == [False] * 3
+    assert [item.reason.item_id for item in shown(explained)] == ["1"] * 3
 
 
 @pytest.mark.parametrize("history", [(), ("gone", "also gone")])
@@ -221,9 +216,9 @@ async def test_a_defect_of_one_batch_is_answered_with_fallback_pages(path: Reque
 async def test_pages_that_take_long_let_those_go_first_who_have_theirs(
     path: RequestPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, done = batches.model_page, 0
+    made, done = CatalogLines.scored, 0
 
-    def slowly(*of: Any) -> list[PageItem]:
+    def slowly(*of: Any) -> bytes:
         time.sleep(0.002)
         return made(*of)
 
@@ -233,7 +228,7 @@ async def test_pages_that_take_long_let_those_go_first_who_have_theirs(
         done += 1
         return done, page
 
-    monkeypatch.setattr(batches, "model_page", slowly)
+    monkeypatch.setattr(CatalogLines, "scored", slowly)
     for n in range(4):
         path.saw(f"u{n}", "1")
     began = time.perf_counter()
@@ -257,14 +252,14 @@ async def test_a_page_that_cannot_be_made_is_a_fallback_page_and_its_neighbours_
 ) -> None:
     for user in ("first", "second", "third"):
         path.saw(user, "1")
-    made = batches.model_page
+    made = CatalogLines.scored
 
-    def broken(catalog: Catalog, keys: Sequence[int], *rest: Any) -> list[PageItem]:
+    def broken(lines: CatalogLines, catalog: Catalog, keys: Sequence[int], *rest: Any) -> bytes:
         if len(keys) == 2:
             raise RecursionError("an item that cannot be read")
-        return made(catalog, keys, *rest)
+        return made(lines, catalog, keys, *rest)
 
-    monkeypatch.setattr(batches, "model_page", broken)
+    monkeypatch.setattr(CatalogLines, "scored", broken)
     asked = zip(("first", "second", "third"), (3, 2, 3), strict=True)
     pages = await asyncio.gather(*(path.page(user, limit=limit) for user, limit in asked))
     assert [len(read) for read in path.store.reads] == [3, 1]
@@ -317,7 +312,7 @@ async def test_in_a_batch_each_caller_gets_the_reasons_it_asked_for(path: Reques
     path.saw("u", "1")
     pages = await together(path, ("u", 5, {}), ("u", 5, {"explain": True}), ("u", 5, {}))
     assert [asked["reasons"] for asked in path.scorer.asked] == [True]
-    assert [all(line.reason for line in page.items) for page in pages] == [False, True, False]
+    assert [all(item.HasField("reason") for item in shown(page)) for page in pages] == [False, True, False]
 
 
 @pytest.mark.parametrize("plain_first", [True, False])

@@ -10,7 +10,7 @@ import pytest
 from features.catalog import Catalog
 from features.figures import VersionFigures
 from gateway.errors import ModelUnavailable, VersionGone
-from gateway.recommend import Degraded, Page
+from gateway.page import Degraded, Page
 from tests.unit.gateway.fakes import serving_version
 from tests.unit.gateway.request_path import RequestPath
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
@@ -12,7 +13,7 @@ import pytest
 from client.riptide.v1 import recommender_pb2 as pb
 from features.store import StoreUnavailable
 from gateway.errors import InvalidRequest, NotAnOperator, NotFound, NotLoaded
-from gateway.methods import Answer, Call
+from gateway.methods import Answer, Call, Metadata
 from gateway.metrics import Metrics
 from gateway.servicer import Recommender
 
@@ -52,7 +53,7 @@ class Handler:
         self.ids.append(call.request_id)
         if self._error is not None:
             raise self._error
-        return Answer(b"answer", {"version": 4, "cohort": "canary"})
+        return Answer(b"answer", 4, "canary")
 
 
 @pytest.fixture
@@ -212,3 +213,39 @@ async def test_with_the_access_log_on_a_call_is_logged_without_its_user(
     assert (fields["method"], fields["code"]) == ("Recommend", "OK")
     assert (fields["version"], fields["cohort"]) == (4, "canary")
     assert "alice" not in str(vars(record))
+
+
+class Details(grpc.HandlerCallDetails):  # type: ignore[misc]  # ships without types
+    """A call as gRPC describes it to whoever finds its handler."""
+
+    def __init__(self, method: str, *metadata: tuple[str, str]) -> None:
+        self.method, self.invocation_metadata = method, metadata or None
+
+
+async def test_a_method_is_told_of_the_metadata_of_calls_that_ask_for_a_version_alone() -> None:
+    seen: list[Metadata] = []
+
+    class Seeing(Handler):
+        async def __call__(self, request: Any, call: Call) -> Answer:
+            seen.append(call.metadata)
+            return await super().__call__(request, call)
+
+    methods = SimpleNamespace(
+        **dict.fromkeys(
+            ("recommend", "similar_items", "record_events", "describe_user", "forget_user"), Seeing()
+        )
+    )
+    recommender = Recommender(
+        cast(Any, methods), Metrics(), max_in_flight=2, default_deadline_s=1.5, access_log=False
+    )
+    pinned = (("user-agent", "test"), ("riptide-version", "2"))
+    path = "/riptide.v1.Recommender/Recommend"
+    for metadata in ((), pinned[:1], pinned):
+        handler = recommender.handlers.service(Details(path, *metadata))
+        context = FakeContext(1)
+        context.invocation_metadata = lambda metadata=metadata: metadata  # type: ignore[attr-defined]
+        request = handler.request_deserializer(pb.RecommendRequest(user_id="u").SerializeToString())
+        assert await handler.unary_unary(request, context) == b"answer"
+    assert seen == [(), (), pinned]
+    assert recommender.handlers.service(Details("/riptide.v1.Recommender/NoSuch")) is None
+    assert recommender.handlers.service(Details("/other.Service/Recommend", *pinned)) is None

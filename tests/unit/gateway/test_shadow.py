@@ -14,7 +14,7 @@ from features.figures import VersionFigures
 from features.record import EMPTY_RECORD, with_attributes
 from features.schema import item_key, item_keys
 from gateway.errors import ModelUnavailable
-from gateway.recommend import Degraded
+from gateway.page import Degraded
 from gateway.shadow import _compare
 from tests.unit.gateway.fakes import ranking_version, serving_version
 from tests.unit.gateway.request_path import RequestPath

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from typing import cast
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from client.riptide.v1 import recommender_pb2 as pb
-from features.catalog import CatalogItem
+from features.catalog import Catalog, CatalogItem
+from gateway import wire
 from gateway.page import PageItem
-from gateway.wire import Lines, head
+from gateway.wire import CatalogLines, Lines, origin, response
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 ITEM = st.builds(CatalogItem, TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple))
-LINE = st.builds(PageItem, ITEM, st.floats(width=32, allow_nan=False), st.none() | ITEM)
+SCORE = st.floats(width=32, allow_nan=False)
+PAGE = st.lists(st.tuples(st.integers(0, 20), SCORE, st.none() | ITEM), max_size=100)
+
+
+class Items:
+    """A catalogue of the items that are asked for, each made up when it is."""
+
+    def __init__(self, *items: CatalogItem) -> None:
+        self._items = items
+
+    def get(self, key: int) -> CatalogItem | None:
+        return self._items[key - 1] if 0 < key <= len(self._items) else None
 
 
 def filled(page: list[PageItem]) -> pb.RecommendResponse:
@@ -29,34 +46,72 @@ def filled(page: list[PageItem]) -> pb.RecommendResponse:
     return response
 
 
-@given(st.lists(LINE, max_size=100))
-def test_any_page_reads_back_as_the_same_lines(page: list[PageItem]) -> None:
-    lines = Lines()
+def catalog_of(*items: CatalogItem) -> Catalog:
+    return cast(Catalog, Items(*items))
+
+
+@given(st.lists(ITEM, min_size=1, max_size=20), PAGE)
+def test_any_page_reads_back_as_the_same_lines(
+    items: list[CatalogItem], asked: list[tuple[int, float, CatalogItem | None]]
+) -> None:
+    catalog, lines = catalog_of(*items), CatalogLines()
+    page = [
+        PageItem(key, item, score, reason)
+        for key, score, reason in asked
+        if (item := catalog.get(key)) is not None
+    ]
+    without = [line._replace(reason=None) for line in page]
+    keys, scores = [key for key, _, _ in asked], [score for _, score, _ in asked]
     for _ in range(2):  # the second time from what is kept
-        assert pb.RecommendResponse.FromString(lines.wire(page)).items == filled(page).items
-        assert pb.SimilarItemsResponse.FromString(lines.wire(page)).items == filled(page).items
+        scored = lines.scored(catalog, keys, scores)
+        assert pb.RecommendResponse.FromString(scored).items == filled(without).items
+        wire = lines.wire(page)
+        assert pb.RecommendResponse.FromString(wire).items == filled(page).items
+        assert pb.SimilarItemsResponse.FromString(wire).items == filled(page).items
 
 
 def test_lines_and_the_rest_of_a_message_are_joined_by_writing_one_after_the_other() -> None:
-    page = [PageItem(CatalogItem("1", "One", ("a",)), 2.5, CatalogItem("2", "Two", ()))]
+    page = [PageItem(1, CatalogItem("1", "One", ("a",)), 2.5, CatalogItem("2", "Two", ()))]
     rest = pb.RecommendResponse(request_id="r", model=pb.ModelVersion(name="m", version=3))
-    joined = pb.RecommendResponse.FromString(Lines().wire(page) + rest.SerializeToString())
+    joined = pb.RecommendResponse.FromString(CatalogLines().wire(page) + rest.SerializeToString())
     assert (joined.request_id, joined.model.version) == ("r", 3)
     assert joined.items == filled(page).items
 
 
 def test_an_item_that_another_version_shows_differently_is_shown_as_that_version_does() -> None:
     lines = Lines()
-    lines.wire([PageItem(CatalogItem("1", "Old", ()), 1.0)])
-    response = pb.RecommendResponse.FromString(lines.wire([PageItem(CatalogItem("1", "New", ()), 1.0)]))
-    assert response.items[0].title == "New"
+    for title in ("Old", "New"):
+        catalog = catalog_of(CatalogItem("1", title, ()))
+        for _ in range(2):
+            response = pb.RecommendResponse.FromString(lines.of(catalog).scored(catalog, [1], [1.0]))
+            assert [item.title for item in response.items] == [title]
+
+
+def test_what_is_kept_of_a_catalogue_goes_with_it() -> None:
+    catalog, lines = catalog_of(CatalogItem("1", "One", ())), Lines()
+    kept = weakref.ref(lines.of(catalog))
+    lines.of(catalog).scored(catalog, [1], [1.0])
+    del catalog
+    gc.collect()
+    assert kept() is None
+
+
+def test_no_more_lines_are_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_MOST_KEPT", 3)
+    catalog, lines = catalog_of(*(CatalogItem(str(n), f"Title {n}", ()) for n in range(10))), CatalogLines()
+    everything = pb.RecommendResponse.FromString(lines.scored(catalog, range(1, 11), [1.0] * 10))
+    assert [item.title for item in everything.items] == [f"Title {n}" for n in range(10)]
+    assert len(lines._kept) <= 3
 
 
 MS = st.floats(width=32, min_value=0, allow_nan=False, allow_infinity=False)
 
 
-@given(TEXT, st.integers(0, 2**63 - 1), TEXT, st.sampled_from(pb.DegradedReason.values()), TEXT, *[MS] * 5)
-def test_any_head_reads_back_as_the_fields_that_it_was_made_of(
+ID = st.text(st.characters(exclude_categories=["Cs"]), max_size=32)  # of at most four bytes each
+
+
+@given(TEXT, st.integers(0, 2**63 - 1), TEXT, st.sampled_from(pb.DegradedReason.values()), ID, *[MS] * 5)
+def test_any_response_reads_back_as_the_fields_that_it_was_made_of(
     model: str,
     version: int,
     cohort: str,
@@ -65,25 +120,25 @@ def test_any_head_reads_back_as_the_fields_that_it_was_made_of(
     queue: float,
     features: float,
     scored: float,
-    page: float,
+    made: float,
     total: float,
 ) -> None:
-    wire = head(
-        model,
-        version,
-        cohort,
-        degraded,
+    page = [PageItem(1, CatalogItem("1", "One", ("a",)), 2.5)]
+    whole = response(
+        origin(model, version, cohort, degraded),
         request_id,
-        queue_ms=queue,
-        features_ms=features,
-        model_ms=scored,
-        page_ms=page,
-        total_ms=total,
+        queue,
+        features,
+        scored,
+        made,
+        total,
+        CatalogLines().wire(page),
     )
-    assert pb.RecommendResponse.FromString(wire) == pb.RecommendResponse(
+    assert pb.RecommendResponse.FromString(whole) == pb.RecommendResponse(
+        items=filled(page).items,
         model=pb.ModelVersion(name=model, version=version),
         cohort=cohort,
         degraded=degraded,  # type: ignore[arg-type]
         request_id=request_id,
-        stages_ms=pb.StageTimes(queue=queue, features=features, model=scored, page=page, total=total),
+        stages_ms=pb.StageTimes(queue=queue, features=features, model=scored, page=made, total=total),
     )

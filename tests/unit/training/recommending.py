@@ -18,6 +18,7 @@ from features.record import EMPTY_RECORD, Event, with_events
 from features.schema import EventType, item_key
 from gateway.fit import Tensor, read_manifest
 from gateway.model_inputs import Row, model_inputs
+from gateway.page import PageRequest
 from gateway.versions import ServingVersion
 from training.baselines import count
 from training.cold_items import ItemVectors
@@ -130,7 +131,7 @@ class Recommender:
         """The page of a user; `include_seen`: with what the setting leaves out, too."""
         events = [Event("u", item, kind, at) for item, kind, at in history]
         record = with_events(EMPTY_RECORD, events, 100).record
-        row = Row(record, None, (), (), include_seen, time=time)
+        row = Row(record, None, PageRequest("u", 10, include_seen=include_seen, time=time))
         answer = self._graph.recommend(**model_inputs(self._version, [row], time))
         keys, scores = answer["item_keys"].numpy()[0].tolist(), answer["scores"].numpy()[0].tolist()
         known = [(self._names[key], score) for key, score in zip(keys, scores, strict=True) if key]
