@@ -25,7 +25,7 @@ from gateway.scorer import Scorer, Scores
 from gateway.shadow import Shadow
 from gateway.vectors import Asked, Inline, Vectors
 from gateway.versions import ServingVersion
-from gateway.wire import Lines
+from gateway.wire import Lines, response
 
 _AT_ONCE_S = 0.001
 """How long pages are made before those leave who have theirs, and new calls come in."""
@@ -185,8 +185,8 @@ class Batches:
         most = max(entry.asked.request.limit for entry in entries)
         keys, values = scores.item_keys[:, :most].tolist(), scores.scores[:, :most].tolist()
         reasons = scores.reason_keys[:, :most].tolist() if scores.reason_keys is not None else None
-        number, catalog, lines = version.version, version.catalog, self.lines.of(version.catalog)
-        whole, stale = Degraded.NO, Degraded.STALE_VECTOR
+        number, catalog, lines_of = version.version, version.catalog, self.lines.of(version.catalog)
+        model, whole, stale = version.name, Degraded.NO, Degraded.STALE_VECTOR
         latency_ms: list[float] = []
         queue_ms: list[float] = []
         page_ms: list[float] = []
@@ -205,18 +205,20 @@ class Batches:
             best, their = keys[index], values[index]
             if request.limit < most:
                 best, their = best[: request.limit], their[: request.limit]
+            degraded = stale if row.stale else whole
             try:
                 if reasons is None or not request.explain:
-                    wire = lines.scored(catalog, best, their)
+                    lines = lines_of.scored(catalog, best, their)
                 else:
-                    wire = lines.wire(model_page(catalog, best, their, reasons[index]))
+                    lines = lines_of.wire(model_page(catalog, best, their, reasons[index]))
+                ended = time.perf_counter()
+                queued_ms, made_ms = (began - submitted) * 1000, (ended - came) * 1000
+                stages = Stages(queued_ms, features_ms, model_ms, made_ms)
+                wire = response(model, number, cohort, degraded, request, stages, lines)
             except Exception as error:  # of an item that cannot be read, say: it is nobody else's page
                 entry.answer.set_exception(error)
                 continue
-            ended = time.perf_counter()
-            queued_ms, made_ms = (began - submitted) * 1000, (ended - came) * 1000
-            stages = Stages(queued_ms, features_ms, model_ms, made_ms)
-            entry.answer.set_result(Page(wire, number, cohort, stale if row.stale else whole, stages))
+            entry.answer.set_result(Page(wire, number, cohort, degraded))
             if cohort != PINNED:
                 latency_ms.append((ended - submitted) * 1000)
             if not row.stale:

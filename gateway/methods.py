@@ -38,11 +38,8 @@ from gateway.validation import (
 # What part of the caller's time may be spent waiting for the model: the rest brings the fallback home.
 _MODEL_SHARE = 0.75
 
-_DEGRADED: dict[Degraded, Any] = {
-    reason: pb.DegradedReason.Value(f"DEGRADED_REASON_{reason.value}") for reason in Degraded
-}
 _NO = Degraded.NO
-"""To look into an enum, or to hash a member of it, takes longer than to compare with what was found there."""
+"""To look into an enum takes longer than to compare with what was found there."""
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Metadata: TypeAlias = Collection[tuple[str, str | bytes]]
@@ -106,24 +103,19 @@ class Methods:
                 (surface := request.surface) and check_surface(surface),
                 (diversity := request.diversity) and check_diversity(diversity),
                 (asked_at := request.time) and check_time("time", asked_at, int(time.time())),
+                call.request_id,
+                began,
             ),
             min(self.model_timeout_s, call.remaining_s * _MODEL_SHARE),
             self.pins.asked(call.metadata) if call.metadata else None,
         )
-        version, cohort, degraded = page.version, page.cohort, page.degraded
-        response = wire.response(
-            wire.origin(self.router.name, version, cohort, 0 if degraded is _NO else _DEGRADED[degraded]),
-            call.request_id,
-            *page.stages,
-            (time.perf_counter() - began) * 1000,
-            page.wire,
-        )
+        degraded = page.degraded
         if degraded is not _NO:
             self.metrics.degraded(degraded.value)
             if degraded is not Degraded.COLD_START:
-                said = {"reason": degraded.value, "version": version, "cohort": cohort}
+                said = {"reason": degraded.value, "version": page.version, "cohort": page.cohort}
                 log.info("degraded", extra={"request_id": call.request_id, **said})
-        return Answer(response, version, cohort)
+        return Answer(page.wire, page.version, page.cohort)
 
     async def similar_items(self, request: pb.SimilarItemsRequest, call: Call) -> Answer:
         item_id = check_id("item_id", request.item_id)

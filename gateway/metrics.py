@@ -103,6 +103,8 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
+        self._answered: dict[tuple[str, str], list[float]] = {}
+        """Seconds that calls took, by method and code: their number is what `_requests` is to count."""
         self._requests = _Counts("riptide_requests", "Calls answered.", ["method", "code"], registry)
         self._vectors = _Counts(
             "riptide_user_vectors",
@@ -167,8 +169,10 @@ class Metrics:
 
     def answered(self, method: str, code: str, duration_s: float) -> None:
         """Counts a call."""
-        self._requests.add(1, method, code)
-        self._duration.of(method).append(duration_s)
+        gathered = self._answered.get((method, code))
+        if gathered is None:
+            gathered = self._answered[method, code] = []
+        gathered.append(duration_s)
 
     def degraded(self, reason: str) -> None:
         """Counts a page that is not the model's full answer."""
@@ -219,6 +223,10 @@ class Metrics:
 
     def flush(self) -> None:
         """Puts what has gathered where a scrape finds it."""
+        answered, self._answered = self._answered, {}
+        for (method, code), durations_s in answered.items():
+            self._requests.add(len(durations_s), method, code)
+            self._duration.of(method).extend(durations_s)
         counts = (self._requests, self._vectors, self._degraded, self._events)
         for metric in (*counts, self._encoder_waits, self._refreshes):
             metric.flush()

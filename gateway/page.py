@@ -35,6 +35,9 @@ class PageRequest(NamedTuple):
     """0: relevance alone, to 1."""
     time: int = 0
     """Unix seconds that it is asked for; 0: now."""
+    request_id: str = ""
+    came: float = 0.0
+    """When, on the clock of `time.perf_counter`, seconds."""
 
     @property
     def plain(self) -> bool:
@@ -66,13 +69,12 @@ class Page(NamedTuple):
     """What `Recommend` answers."""
 
     wire: bytes
-    """Its lines: see `wire.Lines`."""
+    """The whole response, serialized: see `wire`."""
     version: int
     """That answered, or whose catalogue the fallback came from."""
     cohort: str
     """That the call belongs to, also if the stable version has answered in the place of another one."""
     degraded: Degraded
-    stages: Stages
 
 
 class PageItem(NamedTuple):

@@ -17,6 +17,7 @@ from gateway.page import Degraded, Page, PageRequest, Stages, fallback_page
 from gateway.routing import Router
 from gateway.vectors import Asked
 from gateway.versions import ServingVersion
+from gateway.wire import response
 
 _FALLBACK_SHARE = 0.2
 _FIRST_SHARE = 0.6
@@ -56,9 +57,7 @@ class Recommend:
             log.debug("fallback page: %s", error)
             return await self._without_model(request, cohort, timeout_s, Stages(model=_ms_since(began)))
         if isinstance(found, Unknown):
-            started = time.perf_counter()
-            page = self._fallback(request, cohort, Degraded.COLD_START, found.stages, found.record)
-            return page._replace(stages=found.stages._replace(page=_ms_since(started)))
+            return self._fallback(request, cohort, Degraded.COLD_START, found.stages, found.record)
         # Cohorts with a slash are the arms of an experiment. Whichever version answered: were users left
         # out while the version of their arm fails, the rest would not compare with the other arm's.
         if "/" in cohort:
@@ -121,10 +120,11 @@ class Recommend:
         stages: Stages,
         record: UserRecord = EMPTY_RECORD,
     ) -> Page:
-        router = self.router
+        router, started = self.router, time.perf_counter()
         items = fallback_page(request, router.catalog, record, router.catalog_consumes)
-        wire = self.batches.lines.of(router.catalog).wire(items)
-        return Page(wire, router.catalog_version, cohort, why, stages)
+        lines, version = self.batches.lines.of(router.catalog).wire(items), router.catalog_version
+        stages = stages._replace(page=_ms_since(started))
+        return Page(response(router.name, version, cohort, why, request, stages, lines), version, cohort, why)
 
 
 def _ms_since(began: float) -> float:

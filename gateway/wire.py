@@ -9,13 +9,14 @@ that: fields may come in any order, and serialized messages are merged by writin
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import Catalog, CatalogItem
-from gateway.page import PageItem
+from gateway.page import Degraded, PageItem, PageRequest, Stages
 from gateway.validation import MAX_REQUEST_ID_BYTES
 
 _VARINT, _LENGTH_DELIMITED, _FIXED32 = 0, 2, 5
@@ -134,19 +135,26 @@ def _reason(item_id: str, title: str) -> bytes:
 
 
 def response(
-    origin: bytes,
-    request_id: str,
-    queue_ms: float,
-    features_ms: float,
-    model_ms: float,
-    page_ms: float,
-    total_ms: float,
+    model: str,
+    version: int,
+    cohort: str,
+    degraded: Degraded,
+    request: PageRequest,
+    stages_ms: Stages,
     items: bytes,
 ) -> bytes:
-    """A `RecommendResponse`.
+    """A `RecommendResponse`, as of now; `items` is of `CatalogLines`.
 
-    `origin` is of the function of that name, `items` of `CatalogLines`; a request id has at most 128 bytes.
+    Args:
+        model: the model's name.
+        version: that answered.
+        cohort: that the call belongs to.
+        degraded: why it is not the model's full answer.
+        request: what it answers.
+        stages_ms: how long each stage took, but for the whole.
+        items: its lines.
     """
+    queue_ms, features_ms, model_ms, page_ms = stages_ms
     stages = _STAGE_TIMES.pack(
         _STAGES_TAG,
         _STAGES_SIZE,
@@ -159,17 +167,17 @@ def response(
         _PAGE,
         page_ms,
         _TOTAL,
-        total_ms,
+        (time.perf_counter() - request.came) * 1000,
     )
-    encoded = request_id.encode()
+    origin = _origin(model, version, cohort, degraded._value_)  # `value` is a property
+    encoded = request.request_id.encode()
     return b"".join((origin, stages, _ID_BEGUN[len(encoded)], encoded, items))
 
 
 @lru_cache(maxsize=256)
-def origin(model: str, version: int, cohort: str, degraded: int) -> bytes:
-    """The fields of a `RecommendResponse` that say where it comes from."""
+def _origin(model: str, version: int, cohort: str, degraded: str) -> bytes:
     return pb.RecommendResponse(
         model=pb.ModelVersion(name=model, version=version),
         cohort=cohort,
-        degraded=degraded,  # type: ignore[arg-type]  # an enum's number, which the stubs want wrapped
+        degraded=f"DEGRADED_REASON_{degraded}",
     ).SerializeToString()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -33,6 +34,11 @@ def shown(page: Page) -> Sequence[pb.RecommendedItem]:
 def ids(page: Page) -> list[str]:
     """The ids of its items, best first."""
     return [item.item_id for item in shown(page)]
+
+
+def stages(page: Page) -> pb.StageTimes:
+    """What it says of where its time went."""
+    return pb.RecommendResponse.FromString(page.wire).stages_ms
 
 
 class RequestPath:
@@ -71,7 +77,9 @@ class RequestPath:
     async def page(
         self, user: str, limit: int = 3, timeout_s: float = 5, pinned: int | None = None, **fields: Any
     ) -> Page:
-        return await self.recommend.page(PageRequest(user, limit, **fields), timeout_s, pinned)
+        return await self.recommend.page(
+            PageRequest(user, limit, came=time.perf_counter(), **fields), timeout_s, pinned
+        )
 
     def counted(self, version: int) -> tuple[int, int, int]:
         """Calls, errors and degraded ones of a version."""

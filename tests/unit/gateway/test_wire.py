@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from typing import cast
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import Catalog, CatalogItem
 from gateway import wire
-from gateway.page import PageItem
-from gateway.wire import CatalogLines, Lines, origin, response
+from gateway.page import Degraded, PageItem, PageRequest, Stages
+from gateway.wire import CatalogLines, Lines, response
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 ITEM = st.builds(CatalogItem, TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple))
@@ -110,35 +111,20 @@ MS = st.floats(width=32, min_value=0, allow_nan=False, allow_infinity=False)
 ID = st.text(st.characters(exclude_categories=["Cs"]), max_size=32)  # of at most four bytes each
 
 
-@given(TEXT, st.integers(0, 2**63 - 1), TEXT, st.sampled_from(pb.DegradedReason.values()), ID, *[MS] * 5)
+@given(TEXT, st.integers(0, 2**63 - 1), TEXT, st.sampled_from(Degraded), ID, st.builds(Stages, *[MS] * 4))
 def test_any_response_reads_back_as_the_fields_that_it_was_made_of(
-    model: str,
-    version: int,
-    cohort: str,
-    degraded: int,
-    request_id: str,
-    queue: float,
-    features: float,
-    scored: float,
-    made: float,
-    total: float,
+    model: str, version: int, cohort: str, degraded: Degraded, request_id: str, stages: Stages
 ) -> None:
     page = [PageItem(1, CatalogItem("1", "One", ("a",)), 2.5)]
-    whole = response(
-        origin(model, version, cohort, degraded),
-        request_id,
-        queue,
-        features,
-        scored,
-        made,
-        total,
-        CatalogLines().wire(page),
-    )
-    assert pb.RecommendResponse.FromString(whole) == pb.RecommendResponse(
+    request = PageRequest("u", 10, request_id=request_id, came=time.perf_counter() - 1)
+    lines = CatalogLines().wire(page)
+    read = pb.RecommendResponse.FromString(response(model, version, cohort, degraded, request, stages, lines))
+    assert 1000 <= read.stages_ms.total < 100_000
+    assert read == pb.RecommendResponse(
         items=filled(page).items,
         model=pb.ModelVersion(name=model, version=version),
         cohort=cohort,
-        degraded=degraded,  # type: ignore[arg-type]
+        degraded=f"DEGRADED_REASON_{degraded.value}",
         request_id=request_id,
-        stages_ms=pb.StageTimes(queue=queue, features=features, model=scored, page=made, total=total),
+        stages_ms=pb.StageTimes(**stages._asdict(), total=read.stages_ms.total),
     )
