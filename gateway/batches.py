@@ -185,7 +185,7 @@ class Batches:
         most = max(entry.asked.request.limit for entry in entries)
         keys, values = scores.item_keys[:, :most].tolist(), scores.scores[:, :most].tolist()
         reasons = scores.reason_keys[:, :most].tolist() if scores.reason_keys is not None else None
-        number, catalog, lines_of = version.version, version.catalog, self.lines.of(version.catalog)
+        number, catalog, lines = version.version, version.catalog, self.lines.of(version.catalog)
         model, whole, stale = version.name, Degraded.NO, Degraded.STALE_VECTOR
         latency_ms: list[float] = []
         queue_ms: list[float] = []
@@ -201,20 +201,21 @@ class Batches:
         for index, (entry, row) in enumerate(zip(entries, rows, strict=True)):
             if entry.answer.done():
                 continue
-            request, cohort, submitted, *_ = entry.asked
-            best, their = keys[index], values[index]
-            if request.limit < most:
-                best, their = best[: request.limit], their[: request.limit]
-            degraded = stale if row.stale else whole
+            asked, request, limit = entry.asked, entry.asked.request, entry.asked.request.limit
+            cohort, submitted, degraded = asked.cohort, asked.submitted, stale if row.stale else whole
             try:
+                best, best_scores = keys[index], values[index]
+                if limit < most:
+                    best, best_scores = best[:limit], best_scores[:limit]
                 if reasons is None or not request.explain:
-                    lines = lines_of.scored(catalog, best, their)
+                    items = lines.scored(best, best_scores)
                 else:
-                    lines = lines_of.wire(model_page(catalog, best, their, reasons[index]))
+                    items = lines.wire(model_page(catalog, best, best_scores, reasons[index][:limit]))
                 ended = time.perf_counter()
                 queued_ms, made_ms = (began - submitted) * 1000, (ended - came) * 1000
-                stages = Stages(queued_ms, features_ms, model_ms, made_ms)
-                wire = response(model, number, cohort, degraded, request, stages, lines)
+                total_ms = (ended - request.came) * 1000
+                stages = Stages(queued_ms, features_ms, model_ms, made_ms, total_ms)
+                wire = response(model, number, cohort, degraded, request.request_id, stages, items)
             except Exception as error:  # of an item that cannot be read, say: it is nobody else's page
                 entry.answer.set_exception(error)
                 continue

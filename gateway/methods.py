@@ -38,9 +38,6 @@ from gateway.validation import (
 # What part of the caller's time may be spent waiting for the model: the rest brings the fallback home.
 _MODEL_SHARE = 0.75
 
-_NO = Degraded.NO
-"""To look into an enum takes longer than to compare with what was found there."""
-
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Metadata: TypeAlias = Collection[tuple[str, str | bytes]]
 
@@ -100,17 +97,17 @@ class Methods:
                 include_seen,
                 request.explain,
                 # What is not given needs no check.
-                (surface := request.surface) and check_surface(surface),
-                (diversity := request.diversity) and check_diversity(diversity),
-                (asked_at := request.time) and check_time("time", asked_at, int(time.time())),
-                call.request_id,
-                began,
+                surface=(surface := request.surface) and check_surface(surface),
+                diversity=(diversity := request.diversity) and check_diversity(diversity),
+                time=(asked_at := request.time) and check_time("time", asked_at, int(time.time())),
+                request_id=call.request_id,
+                came=began,
             ),
             min(self.model_timeout_s, call.remaining_s * _MODEL_SHARE),
             self.pins.asked(call.metadata) if call.metadata else None,
         )
         degraded = page.degraded
-        if degraded is not _NO:
+        if degraded is not Degraded.NO:
             self.metrics.degraded(degraded.value)
             if degraded is not Degraded.COLD_START:
                 said = {"reason": degraded.value, "version": page.version, "cohort": page.cohort}

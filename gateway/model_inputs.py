@@ -129,8 +129,7 @@ def _user_features(batch: _Batch, width: int) -> NDArray[Any]:
 
 
 def _surface(batch: _Batch, width: int) -> NDArray[Any]:
-    named = [row.asked.surface for row in batch.rows]
-    return _column([surface_key(surface) for surface in named] if any(named) else [0] * len(named), np.int64)
+    return _column([surface_key(row.asked.surface) for row in batch.rows], np.int64)
 
 
 def _diversity(batch: _Batch, width: int) -> NDArray[Any]:

@@ -63,6 +63,8 @@ class Stages(NamedTuple):
     features: float = 0.0
     model: float = 0.0
     page: float = 0.0
+    total: float = 0.0
+    """From when the call came to when its response is written."""
 
 
 class Page(NamedTuple):

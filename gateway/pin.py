@@ -23,6 +23,8 @@ class Pins:
     def asked(self, metadata: Collection[tuple[str, str | bytes]]) -> int | None:
         """The version that a call asks for, which can be called; None if it asks for none.
 
+        Of several entries of one name the last counts.
+
         Raises:
             NotAnOperator: without the operator's token.
             InvalidRequest: for something that is no version number.

@@ -123,8 +123,9 @@ class Recommend:
         router, started = self.router, time.perf_counter()
         items = fallback_page(request, router.catalog, record, router.catalog_consumes)
         lines, version = self.batches.lines.of(router.catalog).wire(items), router.catalog_version
-        stages = stages._replace(page=_ms_since(started))
-        return Page(response(router.name, version, cohort, why, request, stages, lines), version, cohort, why)
+        stages = stages._replace(page=_ms_since(started), total=_ms_since(request.came))
+        wire = response(router.name, version, cohort, why, request.request_id, stages, lines)
+        return Page(wire, version, cohort, why)
 
 
 def _ms_since(began: float) -> float:

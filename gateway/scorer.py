@@ -121,6 +121,10 @@ class Scorer:
             raise ModelUnavailable(
                 f"version {version.version} answered what is no answer: {error!r}"
             ) from error
+        rows = len(next(iter(inputs.values())))
+        answered = (scores.item_keys, scores.scores, scores.reason_keys, scores.user_vector)
+        if any(values is not None and len(values) != rows for values in answered):
+            raise ModelUnavailable(f"version {version.version} answered other than {rows} rows")
         # A diverged model answers NaN without any error; a fallback page is better than its random one.
         if not np.isfinite(scores.scores).all():
             raise ModelUnavailable(f"version {version.version} answered scores that are not finite")

@@ -100,7 +100,7 @@ class Vectors:
         answer = kept.within(version.max_lag_s)
         if answer is not None:
             due = kept.due(version.max_lag_s)
-            return Vector(answer, behind=kept.lag_s > 0, due=due, stale=False)
+            return Vector(answer, behind=True, due=due, stale=False)
         if not version.max_lag_s:
             return Vector(None, behind=False, due=False, stale=False)
         apart = not asked.request.time and asked.cohort != PINNED

@@ -9,14 +9,14 @@ that: fields may come in any order, and serialized messages are merged by writin
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import Catalog, CatalogItem
-from gateway.page import Degraded, PageItem, PageRequest, Stages
+from gateway.page import Degraded, PageItem, Stages
 from gateway.validation import MAX_REQUEST_ID_BYTES
 
 _VARINT, _LENGTH_DELIMITED, _FIXED32 = 0, 2, 5
@@ -57,6 +57,12 @@ _QUEUE, _FEATURES, _MODEL, _PAGE, _TOTAL = (
 )
 
 _MOST_KEPT = 100_000
+"""Of each catalogue that is open."""
+
+
+_Kept: TypeAlias = "dict[int, tuple[()] | tuple[bytes, bytes]]"
+"""By an item's key: its line as it is begun on a page without reasons, and the line without score, rank and
+reason. Nothing for a key that is no item's."""
 
 
 class Lines:
@@ -64,50 +70,48 @@ class Lines:
 
     def __init__(self) -> None:
         # Two versions may show an item differently. What is kept of one goes with its catalogue.
-        self._of: WeakKeyDictionary[Catalog, CatalogLines] = WeakKeyDictionary()
+        self._kept: WeakKeyDictionary[Catalog, _Kept] = WeakKeyDictionary()
 
     def of(self, catalog: Catalog) -> CatalogLines:
-        """The lines of a version's items. `catalog` is to be given to each of its calls again."""
-        lines = self._of.get(catalog)
-        if lines is None:
-            lines = self._of[catalog] = CatalogLines()
-        return lines
+        """For pages of a version's items. To be made anew for each batch: it keeps the catalogue open."""
+        kept = self._kept.get(catalog)
+        if kept is None:
+            kept = self._kept[catalog] = {}
+        return CatalogLines(catalog, kept)
 
 
 class CatalogLines:
-    """Lines of one catalogue's items, kept up to `_MOST_KEPT` of them.
+    """Serializes the field `items` of one catalogue's pages, to be followed or preceded by the other fields.
 
-    Pages have at most 127 lines; the first gets rank 1. What they answer is to be followed or preceded by the
-    other fields of the message.
+    Pages have at most 127 lines, the best first; it gets rank 1.
     """
 
-    def __init__(self) -> None:
-        # By the item's key: the line begun for a page without reasons, and the line without score, rank and
-        # reason. Empty for what is no item.
-        self._kept: dict[int, tuple[bytes, bytes]] = {}
+    def __init__(self, catalog: Catalog, kept: _Kept) -> None:
+        """`kept` is for `catalog` alone, and holds up to `_MOST_KEPT` lines."""
+        self._catalog, self._kept = catalog, kept
 
-    def scored(self, catalog: Catalog, keys: Sequence[int], scores: Sequence[float]) -> bytes:
-        """The field `items` of what the model answered, best first. Keys that are no items' are left out, as
-        is 0, an empty slot.
+    def scored(self, keys: Sequence[int], scores: Sequence[float]) -> bytes:
+        """The lines of what the model answered. Keys that are no items' are left out, as is 0, an empty slot.
 
         Almost every page is made here, so nothing is made on the way that is not in its bytes.
         """
         parts: list[bytes] = []
-        rank, kept, score_and_rank = 0, self._kept, _SCORE_AND_RANK.pack
+        rank, kept_of, score_and_rank = 0, self._kept.get, _SCORE_AND_RANK.pack
         for key, score in zip(keys, scores, strict=True):
-            begun = kept[key][0] if key in kept else self._keep(key, catalog.get(key))[0]
-            if begun:
+            line = kept_of(key)
+            if line is None:
+                line = self._keep(key, self._catalog.get(key))
+            if line:
                 rank += 1
-                parts += (begun, score_and_rank(_SCORE_TAG, score, _RANK_TAG, rank))
+                parts += (line[0], score_and_rank(_SCORE_TAG, score, _RANK_TAG, rank))
         return b"".join(parts)
 
     def wire(self, page: Sequence[PageItem]) -> bytes:
-        """The field `items` of any page, best line first."""
+        """The lines of any page of this catalogue."""
         parts: list[bytes] = []
-        kept, score_and_rank = self._kept, _SCORE_AND_RANK.pack
         for rank, (key, item, score, reason) in enumerate(page, 1):
-            begun, constant = kept.get(key) or self._keep(key, item)
-            end = score_and_rank(_SCORE_TAG, score, _RANK_TAG, rank)
+            begun, constant = self._kept.get(key) or self._keep(key, item)
+            end = _SCORE_AND_RANK.pack(_SCORE_TAG, score, _RANK_TAG, rank)
             if reason is None:
                 parts += (begun, end)
             else:
@@ -115,16 +119,17 @@ class CatalogLines:
                 parts += (_ITEMS_TAG, varint(len(constant) + len(end) + len(why)), constant, end, why)
         return b"".join(parts)
 
-    def _keep(self, key: int, item: CatalogItem | None) -> tuple[bytes, bytes]:
+    def _keep(self, key: int, item: CatalogItem | None) -> Any:
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
-        begun = constant = b""
-        if item is not None:
-            message = pb.RecommendedItem(item_id=item.item_id, title=item.title, categories=item.categories)
-            constant = message.SerializeToString()
-            begun = _ITEMS_TAG + varint(len(constant) + _SCORE_AND_RANK.size) + constant
-        kept = self._kept[key] = (begun, constant)
-        return kept
+        if item is None:
+            self._kept[key] = ()
+            return ()
+        message = pb.RecommendedItem(item_id=item.item_id, title=item.title, categories=item.categories)
+        constant = message.SerializeToString()
+        begun = _ITEMS_TAG + varint(len(constant) + _SCORE_AND_RANK.size) + constant
+        self._kept[key] = begun, constant
+        return begun, constant
 
 
 @lru_cache(maxsize=16_384)
@@ -139,22 +144,22 @@ def response(
     version: int,
     cohort: str,
     degraded: Degraded,
-    request: PageRequest,
+    request_id: str,
     stages_ms: Stages,
     items: bytes,
 ) -> bytes:
-    """A `RecommendResponse`, as of now; `items` is of `CatalogLines`.
+    """A `RecommendResponse`.
 
     Args:
         model: the model's name.
         version: that answered.
         cohort: that the call belongs to.
         degraded: why it is not the model's full answer.
-        request: what it answers.
-        stages_ms: how long each stage took, but for the whole.
-        items: its lines.
+        request_id: of at most 128 bytes.
+        stages_ms: how long each stage took, and all of them.
+        items: its lines, of `CatalogLines`.
     """
-    queue_ms, features_ms, model_ms, page_ms = stages_ms
+    queue_ms, features_ms, model_ms, page_ms, total_ms = stages_ms
     stages = _STAGE_TIMES.pack(
         _STAGES_TAG,
         _STAGES_SIZE,
@@ -167,10 +172,10 @@ def response(
         _PAGE,
         page_ms,
         _TOTAL,
-        (time.perf_counter() - request.came) * 1000,
+        total_ms,
     )
-    origin = _origin(model, version, cohort, degraded._value_)  # `value` is a property
-    encoded = request.request_id.encode()
+    origin = _origin(model, version, cohort, degraded._value_)  # `value` is a property, and slow
+    encoded = request_id.encode()
     return b"".join((origin, stages, _ID_BEGUN[len(encoded)], encoded, items))
 
 

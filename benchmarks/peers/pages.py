@@ -25,6 +25,7 @@ from features.record import EMPTY_RECORD, UserRecord
 from gateway.fit import Tensor, read_manifest
 from gateway.model_inputs import Row, model_inputs
 from gateway.page import PageItem, PageRequest, model_page
+from gateway.wire import Lines
 
 if TYPE_CHECKING:  # it imports what a peer's environment need not have
     from gateway.versions import ServingVersion
@@ -61,6 +62,13 @@ class _Version:
     counts: NDArray[np.bool_] | None
 
 
+class Best(NamedTuple):
+    """A page before anything is known of its items."""
+
+    keys: list[int]
+    scores: list[float]
+
+
 _ASKED = PageRequest("", 1)
 """Peers are asked for unfiltered pages alone; how many lines are wanted, the model need not know."""
 
@@ -84,6 +92,7 @@ class Pages:
         number = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["version"]
         catalog = Catalog(version / "catalog.lmdb")
         self._version = _Version("peer", number, inputs, catalog, said.attributes, said.consumes, said.counts)
+        self._lines = Lines().of(catalog)
         self._store = LmdbStore(store, history_cap=1024, map_bytes=8 << 30)
         session = open_session(intra_op_threads=threads, inter_op_threads=1)
         self._model = SavedModel(
@@ -97,18 +106,26 @@ class Pages:
         """The records of those who ask; it does not wait for anything."""
         return await self._store.read([one.user_id for one in asked])
 
-    def scored(self, asked: Sequence[Asked], records: Sequence[UserRecord]) -> list[list[PageItem]]:
-        """A page for each, best item first."""
-        version = self._version
+    def best(self, asked: Sequence[Asked], records: Sequence[UserRecord]) -> list[Best]:
+        """What the model answers each, best item first."""
         rows = [self._row(record) for record in records]
-        inputs = model_inputs(cast("ServingVersion", version), rows, int(time.time()))
+        inputs = model_inputs(cast("ServingVersion", self._version), rows, int(time.time()))
         answer = self._model.run([inputs[name] for name in self._model.inputs], _OUTPUTS)
         most = max(one.limit for one in asked)
         keys, scores = answer["item_keys"][:, :most].tolist(), answer["scores"][:, :most].tolist()
         return [
-            model_page(version.catalog, own[: one.limit], values[: one.limit], None)
+            Best(own[: one.limit], values[: one.limit])
             for one, own, values in zip(asked, keys, scores, strict=True)
         ]
+
+    def as_lines(self, best: Best) -> bytes:
+        """The gateway's own bytes of a page, for a peer that can send them."""
+        return self._lines.scored(best.keys, best.scores)
+
+    def scored(self, asked: Sequence[Asked], records: Sequence[UserRecord]) -> list[list[PageItem]]:
+        """A page for each, for peers that write it their own way."""
+        catalog = self._version.catalog
+        return [model_page(catalog, one.keys, one.scores, None) for one in self.best(asked, records)]
 
     def of(self, asked: Sequence[Asked]) -> list[list[PageItem]]:
         """Read and score, for servers that are not asynchronous."""

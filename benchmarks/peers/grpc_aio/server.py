@@ -16,24 +16,22 @@ from pathlib import Path
 import grpc
 import uvloop
 
-from benchmarks.peers.pages import Asked, Pages
+from benchmarks.peers.pages import Asked, Best, Pages
 from benchmarks.target import RECOMMEND
 from client.riptide.v1 import recommender_pb2 as pb
 from gateway.coalescer import Coalescer, Waiting
-from gateway.page import PageItem
-from gateway.wire import CatalogLines
 
 _MAX_BATCH = 64
 _TIMEOUT_S = 20.0
 
-Page = Callable[[Asked], Awaitable[list[PageItem]]]
+Page = Callable[[Asked], Awaitable[Best]]
 
 
 def unbatched(pages: Pages) -> Page:
     """Each call by itself, on the event loop: a thread would cost more than it gains."""
 
-    async def page(asked: Asked) -> list[PageItem]:
-        return pages.scored([asked], await pages.read([asked]))[0]
+    async def page(asked: Asked) -> Best:
+        return pages.best([asked], await pages.read([asked]))[0]
 
     return page
 
@@ -42,28 +40,28 @@ def batched(pages: Pages) -> Page:
     """Calls that come while the model runs are its next batch."""
     thread = ThreadPoolExecutor(1)
 
-    async def answer(batch: Sequence[Waiting[Asked, list[PageItem]]]) -> None:
+    async def answer(batch: Sequence[Waiting[Asked, Best]]) -> None:
         asked = [entry.asked for entry in batch]
         records = await pages.read(asked)
-        found = await asyncio.get_running_loop().run_in_executor(thread, pages.scored, asked, records)
+        found = await asyncio.get_running_loop().run_in_executor(thread, pages.best, asked, records)
         for entry, page in zip(batch, found, strict=True):
             if not entry.answer.done():
                 entry.answer.set_result(page)
 
-    coalescer: Coalescer[Asked, list[PageItem]] = Coalescer(answer, max_batch=_MAX_BATCH)
+    coalescer: Coalescer[Asked, Best] = Coalescer(answer, max_batch=_MAX_BATCH)
 
-    async def page(asked: Asked) -> list[PageItem]:
+    async def page(asked: Asked) -> Best:
         return await coalescer.submit(asked, _TIMEOUT_S)
 
     return page
 
 
 async def _serve(port: int, pages: Pages, served: Callable[[Pages], Page]) -> None:
-    page, lines = served(pages), CatalogLines()
+    page = served(pages)
 
     async def recommend(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         message = pb.RecommendRequest.FromString(request)
-        return lines.wire(await page(Asked(message.user_id, message.limit)))
+        return pages.as_lines(await page(Asked(message.user_id, message.limit)))
 
     service, method = RECOMMEND.strip("/").split("/")
     server = grpc.aio.server()

@@ -67,6 +67,8 @@ async def test_a_page_and_its_log_lines_say_version_and_cohort(
     response, answer = await service.recommend("c")
     assert (response.model.version, response.cohort, len(response.items)) == (8, "canary", 3)
     assert (answer.version, answer.cohort) == (8, "canary")
+    assert response.request_id == "r1"
+    assert response.stages_ms.page < response.stages_ms.total < 10_000
     service.path.scorer.error = ModelUnavailable("told to fail")
     with caplog.at_level(logging.INFO):
         response, answer = await service.recommend("c")

@@ -37,6 +37,13 @@ def test_an_operator_is_heard(pinning: Pinning) -> None:
     assert pinning.asked("2") == 2
 
 
+def test_of_several_entries_of_a_name_the_last_counts(pinning: Pinning) -> None:
+    token = ("riptide-operator-token", pinning.token)
+    assert pinning.pins.asked([("riptide-version", "1"), ("riptide-version", "2"), token]) == 2
+    with pytest.raises(NotAnOperator):
+        pinning.pins.asked([token, ("riptide-operator-token", "wrong"), ("riptide-version", "2")])
+
+
 def test_a_call_that_asks_for_nothing_needs_no_token(pinning: Pinning) -> None:
     assert pinning.pins.asked(()) is None
     assert pinning.pins.asked([("user-agent", "test"), ("riptide-operator-token", "wrong")]) is None

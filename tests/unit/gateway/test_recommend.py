@@ -254,10 +254,10 @@ async def test_a_page_that_cannot_be_made_is_a_fallback_page_and_its_neighbours_
         path.saw(user, "1")
     made = CatalogLines.scored
 
-    def broken(lines: CatalogLines, catalog: Catalog, keys: Sequence[int], *rest: Any) -> bytes:
+    def broken(lines: CatalogLines, keys: Sequence[int], *rest: Any) -> bytes:
         if len(keys) == 2:
             raise RecursionError("an item that cannot be read")
-        return made(lines, catalog, keys, *rest)
+        return made(lines, keys, *rest)
 
     monkeypatch.setattr(CatalogLines, "scored", broken)
     asked = zip(("first", "second", "third"), (3, 2, 3), strict=True)
@@ -292,6 +292,16 @@ async def test_stage_times_are_those_of_the_stages(path: RequestPath) -> None:
     times = (said.queue, said.features, said.model, said.page)
     assert min(times) > 0
     assert sum(times) <= said.total <= whole_ms
+
+
+async def test_a_fallback_page_says_what_it_waited_for_and_how_long_it_took_to_make(
+    path: RequestPath,
+) -> None:
+    path.saw("u", "1")
+    path.scorer.error = ModelUnavailable("told to fail")
+    for said in (stages(await path.page("u")), stages(await path.page("nobody"))):
+        assert min(said.page, said.model + said.features) > 0
+        assert said.page < said.total
 
 
 async def together(path: RequestPath, *requests: tuple[str, float, dict[str, Any]]) -> list[Page]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from features.catalog import Catalog
+from features.catalog import Catalog, CatalogItem, write_catalog
 from features.figures import VersionFigures
+from features.schema import item_keys
 from gateway.errors import ModelUnavailable, VersionGone
 from gateway.page import Degraded, Page
 from tests.unit.gateway.fakes import serving_version
-from tests.unit.gateway.request_path import RequestPath
+from tests.unit.gateway.request_path import RequestPath, shown
 
 CANARY = (8, "canary")
 
@@ -44,6 +47,18 @@ async def test_each_cohort_is_answered_by_its_version_and_told_both(path: Reques
     assert path.scorer.versions == [7, 8, 8]
     assert (path.counted(7), path.counted(8)) == ((1, 0, 0), (1, 0, 0))
     assert path.figures.flush()[8].latency.total == 1
+
+
+async def test_a_page_shows_items_as_the_version_does_that_answers(path: RequestPath, tmp_path: Path) -> None:
+    items = [CatalogItem(str(n), f"New title {n}", ()) for n in range(30)]
+    keys = item_keys(item.item_id for item in items)
+    near, none = np.zeros((30, 0), np.int64), np.zeros((30, 0), np.float32)
+    there = tmp_path / "new.lmdb"
+    write_catalog(there, items=items, categories=[], popular=keys, neighbour_keys=near, neighbour_scores=none)
+    path.router.ready[8] = serving_version(8, Catalog(there))
+    for user, titles in (("u", "Title"), ("c", "New title"), ("u", "Title")):
+        page = shown(await path.page(user))
+        assert [item.title for item in page] == [f"{titles} {n}" for n in (10, 11, 12)]
 
 
 @pytest.mark.parametrize(

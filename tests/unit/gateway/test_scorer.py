@@ -112,6 +112,15 @@ async def test_scores_that_are_not_finite_are_no_answer(
         await score(scorer, catalog)
 
 
+async def test_an_answer_of_other_than_as_many_rows_as_asked_is_none(
+    fake: tuple[FakeTriton, Scorer], catalog: Catalog
+) -> None:
+    triton_, scorer = fake
+    triton_.scores = SCORES[:1]
+    with pytest.raises(ModelUnavailable, match="version 7 answered other than 2 rows"):
+        await score(scorer, catalog)
+
+
 @pytest.mark.parametrize(
     ("code", "words", "gone"),
     [
