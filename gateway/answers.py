@@ -11,7 +11,6 @@ import numpy as np
 from features.record import CachedAnswer
 from features.store import FeatureStore, StoreError
 from gateway.model_inputs import Row
-from gateway.page import PageRequest
 from gateway.scorer import Scores
 
 _NO_PAGE = np.empty(0, np.int64)
@@ -50,7 +49,7 @@ class Answers:
 
 
 def answers_to_keep(
-    version: int, asked: Sequence[tuple[int, PageRequest]], rows: Sequence[Row], scores: Scores, now: int
+    version: int, places: Sequence[int], rows: Sequence[Row], scores: Scores, now: int
 ) -> dict[str, CachedAnswer]:
     """The answers worth keeping: new vectors, and the plain page of a user whose kept one is not current.
 
@@ -59,13 +58,14 @@ def answers_to_keep(
 
     Args:
         version: the version that answered.
-        asked: the requests that may be kept, each with its place in the batch.
+        places: those of the rows that may be kept.
         rows: the whole batch, as it was sent.
         scores: its answer.
         now: Unix seconds, the moment that it was asked for.
     """
     answers: dict[str, CachedAnswer] = {}
-    for index, request in asked:
+    for index in places:
+        request = rows[index].request
         if request.time:
             continue
         known = rows[index].answer

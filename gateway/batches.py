@@ -159,7 +159,7 @@ class Batches:
             self.figures.batch_failed(number)
         await self._hand_out(version, entries, rows, scores, began, features_ms, model_ms)
         # What an operator looks at leaves no trace in the user's record.
-        kept = [(i, e.asked.request) for i, e in enumerate(entries) if e.asked.cohort != PINNED]
+        kept = [place for place, entry in enumerate(entries) if entry.asked.cohort != PINNED]
         self.answers.keep(answers_to_keep(number, kept, rows, scores, now))
         if self.router.shadowed is not None and version is self.router.serving:
             live = [index for index, entry in enumerate(entries) if entry.asked.cohort == STABLE]

@@ -50,7 +50,7 @@ class Row(NamedTuple):
     record: UserRecord
     answer: CachedAnswer | None
     """A cached answer of the version that is called, whose vector may be used."""
-    asked: PageRequest
+    request: PageRequest
     behind: bool = False
     """Whether that vector lags behind the user."""
     stale: bool = False
@@ -114,7 +114,7 @@ def _history_types(batch: _Batch, width: int) -> NDArray[Any]:
 
 
 def _request_time(batch: _Batch, width: int) -> NDArray[Any]:
-    return _column([row.asked.time or batch.now for row in batch.rows], np.int64)
+    return _column([row.request.time or batch.now for row in batch.rows], np.int64)
 
 
 def _user_features(batch: _Batch, width: int) -> NDArray[Any]:
@@ -129,11 +129,11 @@ def _user_features(batch: _Batch, width: int) -> NDArray[Any]:
 
 
 def _surface(batch: _Batch, width: int) -> NDArray[Any]:
-    return _column([surface_key(row.asked.surface) for row in batch.rows], np.int64)
+    return _column([surface_key(row.request.surface) for row in batch.rows], np.int64)
 
 
 def _diversity(batch: _Batch, width: int) -> NDArray[Any]:
-    return _column([row.asked.diversity for row in batch.rows], np.float32)
+    return _column([row.request.diversity for row in batch.rows], np.float32)
 
 
 def _user_vector(batch: _Batch, width: int) -> NDArray[Any]:
@@ -148,20 +148,20 @@ def _user_vector_fresh(batch: _Batch, width: int) -> NDArray[Any]:
 
 def _exclude_keys(batch: _Batch, width: int) -> NDArray[Any]:
     consumes = batch.version.consumes
-    seen = [_NONE if row.asked.include_seen else row.record.consumed(consumes) for row in batch.rows]
-    size = max(len(row.asked.excluded) + len(own) for row, own in zip(batch.rows, seen, strict=True))
+    seen = [_NONE if row.request.include_seen else row.record.consumed(consumes) for row in batch.rows]
+    size = max(len(row.request.excluded) + len(own) for row, own in zip(batch.rows, seen, strict=True))
     keys = np.zeros((len(batch.rows), max(1, -(-size // _WIDTH_STEP)) * _WIDTH_STEP), np.int64)
     for place, (row, own) in enumerate(zip(batch.rows, seen, strict=True)):
-        if asked := len(row.asked.excluded):
-            keys[place, :asked] = row.asked.excluded
-        keys[place, asked : asked + len(own)] = own
+        if unwanted := len(row.request.excluded):
+            keys[place, :unwanted] = row.request.excluded
+        keys[place, unwanted : unwanted + len(own)] = own
     return keys
 
 
 def _allowed_categories(batch: _Batch, width: int) -> NDArray[Any]:
     allowed = np.ones((len(batch.rows), width), np.bool_)
     for place, row in enumerate(batch.rows):
-        if categories := row.asked.categories:
+        if categories := row.request.categories:
             allowed[place] = False  # the last one, too: it is that of the items without a category
             # The version may have changed since the names were checked: one that it lacks matches nothing.
             indexes = map(batch.version.catalog.category_index.get, categories)
