@@ -1,18 +1,21 @@
 """Triton's and TensorFlow's settings, one changed at a time, beside what is published by default.
 
-Triton reads most of them at its start, so each variant has one of its own, started anew in each round.
+Triton reads most of them at its start, so each variant has one of its own. What is published is measured anew
+beside each of them, and a ratio is that of two neighbours: the machine changes by more between the first and
+the last of a round than most settings do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from benchmarks.bench import Bench, closed_load, in_turn, measure
+from benchmarks.bench import Bench, Server, closed_load, in_turn, measure
 from benchmarks.deployment import deployed
 from benchmarks.models import small
 from benchmarks.section import Ratio, Section
@@ -58,7 +61,7 @@ class Variant:
 
 DEFAULT = Variant("as published")
 VARIANTS = (
-    DEFAULT,
+    Variant("as published, again"),
     Variant("2 instances", _instances(2)),
     Variant("2 intra-op threads", _parameter("TF_NUM_INTRA_THREADS", 2)),
     Variant("2 inter-op threads", _parameter("TF_NUM_INTER_THREADS", 2)),
@@ -77,20 +80,35 @@ def run(bench: Bench) -> Section:
         f"Triton's settings: small model ({model.items} items), vectors kept, 2 gateway workers"
     )
     loads = (*LOADS, bench.in_flight)
+    duel = 0
     for number in range(1, bench.rounds + 1):
-        for variant in in_turn(VARIANTS, number):
-            name = f"{variant.name} {number}"
-            with (
-                bench.kept(section),
-                deployed(
-                    bench, name, model, prepare=changed(variant.change), variables=variant.variables
-                ) as deployment,
-            ):
-                server = deployment.gateway(variant.name, workers=2, **variant.gateway)
-                for in_flight in loads:
-                    section.measured.append(measure(bench, server, number, in_flight=in_flight))
+        with ExitStack() as stack:
+
+            def started(variant: Variant, stack: ExitStack, number: int = number) -> Server:
+                deployment = stack.enter_context(
+                    deployed(
+                        bench,
+                        f"{variant.name} {number}",
+                        model,
+                        prepare=changed(variant.change),
+                        variables=variant.variables,
+                    )
+                )
+                return deployment.gateway(variant.name, workers=2, **variant.gateway)
+
+            with bench.kept(section):
+                published = started(DEFAULT, stack)
+                for variant in in_turn(VARIANTS, number):
+                    duel += 1
+                    with bench.kept(section), ExitStack() as own:
+                        servers = in_turn([published, started(variant, own)], duel)
+                        section.measured += [
+                            measure(bench, server, duel, in_flight=in_flight)
+                            for in_flight in loads
+                            for server in servers
+                        ]
     high = closed_load(bench.in_flight)
-    for variant in VARIANTS[1:]:
+    for variant in VARIANTS:
         section.ratios.append(
             Ratio(f"{variant.name} / default, calls/s, {high}", (variant.name, high), (DEFAULT.name, high))
         )

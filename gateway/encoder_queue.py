@@ -1,9 +1,11 @@
 """The users who wait to be encoded, each once however many events come.
 
-The newest are served first: they are the ones who look at pages. Those whom reads wait for go before them.
-The queue is bounded: when events come faster than the encoder follows, the users who have waited longest fall
-out, and their next read brings them back. A user who was just encoded rests for a moment, so that a burst of
-events costs two encodings and not one for each.
+Those whom reads wait for come first. Of the others, the newest and the one that has waited longest come in
+turn: the newest are the ones who look at pages; by their news alone those who keep coming would draw lots for
+an encoder that does not follow, without end. So nobody waits for more than twice the time that all who wait
+take. These are few: of whom nothing came for as long as a vector may lag falls out, and of whom nothing came
+for longest where the queue is full. Their next read brings them back. A user who was just encoded rests for a
+moment, so that a burst of events costs two encodings and not one for each.
 """
 
 from __future__ import annotations
@@ -44,10 +46,18 @@ class Due:
 class EncoderQueue:
     """The queue of one worker."""
 
-    def __init__(self, dropped: Callable[[], None]) -> None:
-        """`dropped` is called for each user who falls out."""
+    def __init__(self, dropped: Callable[[], None], quiet_s: float) -> None:
+        """Makes an empty one.
+
+        Args:
+            dropped: called for each user who falls out.
+            quiet_s: for how long users are kept of whom nothing comes.
+        """
         self._dropped = dropped
-        self._due: dict[str, Due] = {}  # the newest last
+        self._quiet_s = quiet_s
+        self._due: dict[str, Due] = {}  # the one that has waited longest first
+        self._noted: dict[str, float] = {}  # the same users → when something came of them, the newest last
+        self._longest_next = False
         self._awaited: dict[str, Due] = {}  # the one that has waited longest first
         self._resting: dict[str, float | None] = {}  # user → since when they are due again, or None
         self._parked: dict[int, dict[str, float]] = {}  # version without an encoder → user → since
@@ -94,18 +104,18 @@ class EncoderQueue:
         """Puts a user in, as the newest."""
         if user_id in self._awaited:
             return
-        due = self._due.pop(user_id) if user_id in self._due else Due(since)
-        if len(self._due) >= _MOST_DUE:
-            del self._due[next(iter(self._due))]
-            self._dropped()
-        self._due[user_id] = due
+        self._noted.pop(user_id, None)
+        self._noted[user_id] = time.monotonic()
+        if user_id not in self._due:
+            self._due[user_id] = Due(since)
+            self._drop()
         self.filled.set()
 
     def wait(self, user_id: str, version: int) -> asyncio.Future[CachedAnswer]:
         """What a read of a user may wait for, whom it needs encoded by this version."""
         due = self._awaited.get(user_id)
         if due is None:
-            due = self._due.pop(user_id) if user_id in self._due else Due(time.monotonic())
+            due = self._remove(user_id) if user_id in self._due else Due(time.monotonic())
             self._awaited[user_id] = due
         due.version = version
         reader: asyncio.Future[CachedAnswer] = asyncio.get_running_loop().create_future()
@@ -116,12 +126,19 @@ class EncoderQueue:
     def take(self, wanted: Callable[[str, Due], bool]) -> dict[str, Due]:
         """Takes out those who are next, until `wanted` refuses one."""
         taken: dict[str, Due] = {}
-        for users, next_of in ((self._awaited, _first), (self._due, _last)):
-            while users:
-                user_id = next_of(users)
-                if not wanted(user_id, users[user_id]):
-                    return taken
-                taken[user_id] = users.pop(user_id)
+        while self._awaited:
+            user_id = next(iter(self._awaited))
+            if not wanted(user_id, self._awaited[user_id]):
+                return taken
+            taken[user_id] = self._awaited.pop(user_id)
+        self._drop()
+        while self._due:
+            user_id = next(iter(self._due)) if self._longest_next else next(reversed(self._noted))
+            if not wanted(user_id, self._due[user_id]):
+                return taken
+            taken[user_id] = self._remove(user_id)
+            self._longest_next = not self._longest_next
+        self._longest_next = False
         self.filled.clear()
         return taken
 
@@ -139,9 +156,9 @@ class EncoderQueue:
             if user_id not in self._awaited and user_id not in self._due
         }
         self._due = {**old, **self._due}
-        while len(self._due) > _MOST_DUE:
-            del self._due[next(iter(self._due))]
-            self._dropped()
+        noted = next(iter(self._noted.values()), time.monotonic())
+        self._noted = {**dict.fromkeys(old, noted), **self._noted}
+        self._drop()
         if self._due:
             self.filled.set()
 
@@ -172,21 +189,28 @@ class EncoderQueue:
 
     def forget(self, user_id: str) -> None:
         """Leaves a user out, but for reads that wait for them already."""
-        self._due.pop(user_id, None)
+        if user_id in self._due:
+            self._remove(user_id)
         if user_id in self._resting:
             self._resting[user_id] = None
         for parked in self._parked.values():
             parked.pop(user_id, None)
 
+    def _remove(self, user_id: str) -> Due:
+        del self._noted[user_id]
+        return self._due.pop(user_id)
+
+    def _drop(self) -> None:
+        """Leaves out of whom nothing came for long, and who is too many."""
+        since = time.monotonic() - self._quiet_s
+        while self._noted:
+            user_id, noted = next(iter(self._noted.items()))
+            if noted >= since and len(self._due) <= _MOST_DUE:
+                return
+            self._remove(user_id)
+            self._dropped()
+
     def _rested(self, user_id: str) -> None:
         since = self._resting.pop(user_id)
         if since is not None:
             self.push(user_id, since)
-
-
-def _first(users: dict[str, Due]) -> str:
-    return next(iter(users))
-
-
-def _last(users: dict[str, Due]) -> str:
-    return next(reversed(users))

@@ -119,7 +119,7 @@ class Metrics:
         self._refreshes = _Counts(
             "riptide_vector_refreshes",
             "User vectors to be refreshed off the request path: `stored`, or `dropped` as the encoder did "
-            "not follow.",
+            "not follow before the user had been quiet for as long as vectors may lag.",
             ["outcome"],
             registry,
         )

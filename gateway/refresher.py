@@ -51,12 +51,15 @@ log = logging.getLogger("riptide.gateway.refresher")
 class Refresher:
     """The refreshing of one worker; `run_for_good` runs beside the server."""
 
-    def __init__(self, store: FeatureStore, router: Router, scorer: Scorer, metrics: Metrics) -> None:
+    def __init__(
+        self, store: FeatureStore, router: Router, scorer: Scorer, metrics: Metrics, max_lag_s: float
+    ) -> None:
+        """`max_lag_s`: for how long the vectors of bounded versions may lag."""
         self._store = store
         self._router = router
         self._scorer = scorer
         self._metrics = metrics
-        self._queue = EncoderQueue(metrics.refresh_dropped)
+        self._queue = EncoderQueue(metrics.refresh_dropped, max_lag_s)
         self._encoding = False
         self._row_s: dict[int, float] = {}  # version → what a row has taken, of late
         self._gone: dict[int, float] = {}  # version → when it was found to have no encoder

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -61,7 +64,7 @@ async def serve(settings: Settings) -> int:
     router = Router(settings, channel, store.control)
     scorer, metrics, figures = Scorer(channel), Metrics(), Figures()
     model_timeout_s, lines = settings.model_timeout_ms / 1000, Lines()
-    refresher = Refresher(store, router, scorer, metrics)
+    refresher = Refresher(store, router, scorer, metrics, settings.freshness_max_lag_s)
     batches = Batches(
         store,
         router,
@@ -121,6 +124,7 @@ async def serve(settings: Settings) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     await server.start()
+    _let_the_event_loop_run()
     for name in ("", SERVICE.full_name):
         await status.set(name, health_pb2.HealthCheckResponse.SERVING)
     log.info("gateway worker listens on %s:%d", settings.host, settings.grpc_port)
@@ -156,6 +160,20 @@ async def serve(settings: Settings) -> int:
     metrics.flush()
     log.info("drained")
     return 0 if stopped in ended else 1
+
+
+def _let_the_event_loop_run() -> None:
+    """The other threads, gRPC's and the store's, do not interrupt a thread that runs.
+
+    gRPC's wake up for each of the several events of a call. Where the kernel has them on the core of the
+    event loop, each would interrupt it; in the scheduler's batch class they run when it has a pause, or on a
+    core that has nothing to do. Threads that they start inherit it.
+    """
+    for task in Path("/proc/self/task").iterdir():
+        thread = int(task.name)
+        with suppress(ProcessLookupError):  # it has ended since
+            if thread != os.getpid() and os.sched_getscheduler(thread) == os.SCHED_OTHER:
+                os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _health_handlers(status: health.HealthServicer) -> grpc.GenericRpcHandler:

@@ -13,6 +13,10 @@ from features.catalog import CatalogItem
 from training.model_config import Freshness
 
 _DAY_S = 86_400.0
+_BLOCK = 16
+_BLOCKS_FROM = 50
+"""Of more than so many times what is wanted, the best are looked for in the best blocks. For 100 of 10,000
+that takes three quarters of the time of one step, of 100,000 two fifths, of 1,700 more than one step."""
 
 
 class Query(NamedTuple):
@@ -75,7 +79,9 @@ class ExactSearch(tf.Module):
     ) -> None:
         """`items[i]` has row i + 1; the axis of `Query.allowed` is `categories`, and a slot for none."""
         super().__init__()
-        self._vectors, self._levels, self._item_times, self._published = tables
+        vectors, self._levels, self._item_times, self._published = tables
+        # A second time, as a product reads them: of rows it takes twice as long, as each call turns them.
+        self._columns = tf.Variable(tf.transpose(vectors), trainable=False)  # (D, N + 1)
         self._freshness, self._has_levels, self._pool = freshness, has_levels, pool
         self._item_categories = tf.Variable(
             _category_matrix(items, categories), trainable=False
@@ -84,7 +90,7 @@ class ExactSearch(tf.Module):
     def __call__(self, query: Query) -> Found:
         """The best `pool` items of each request; of equal scores the lower row comes first."""
         # Over the padding row, too: to leave it out here would copy the whole matrix on every call.
-        scores = tf.matmul(query.vectors, self._vectors, transpose_b=True)  # (B, N + 1)
+        scores = tf.matmul(query.vectors, self._columns)  # (B, N + 1)
         if self._has_levels:
             scores += self._levels
         lift = 0.0
@@ -94,7 +100,7 @@ class ExactSearch(tf.Module):
         allowed = self._within_categories(allowed, query.allowed)
         if self._published is not None:
             allowed = tf.where(self._published <= query.request_time, allowed, -np.inf)
-        top, rows = tf.math.top_k(allowed, self._pool)
+        top, rows = best(allowed, self._pool)
         return Found(top, rows, tf.gather(scores, rows, batch_dims=1))
 
     def _without_excluded(self, scores: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
@@ -112,6 +118,25 @@ class ExactSearch(tf.Module):
             return tf.where(matches > 0, scores, -np.inf)
 
         return tf.cond(tf.reduce_all(allowed), lambda: tf.identity(scores), filtered)
+
+
+def best(scores: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The highest `count` of each row of float32 `[B, R]` and their places, as `tf.math.top_k` says them.
+
+    Of many, they are looked for in the `count` blocks whose highest are highest: whatever is in none of these
+    has `count` others above it, or before it where they are equal.
+    """
+    rows = scores.shape[1]
+    if rows < _BLOCKS_FROM * count:
+        top, at = tf.math.top_k(scores, count)
+        return top, at
+    missing = -rows % _BLOCK
+    whole = tf.pad(scores, [[0, 0], [0, missing]], constant_values=-np.inf) if missing else scores
+    blocks = tf.reshape(whole, [-1, (rows + missing) // _BLOCK, _BLOCK])
+    _, of = tf.math.top_k(tf.reduce_max(blocks, axis=2), count, sorted=False)
+    of = tf.sort(of, axis=1)  # (B, count): of equal scores the lower place stays the first
+    top, at = tf.math.top_k(tf.reshape(tf.gather(blocks, of, batch_dims=1), [-1, count * _BLOCK]), count)
+    return top, tf.gather(of, at // _BLOCK, batch_dims=1) * _BLOCK + at % _BLOCK
 
 
 def lift_of(freshness: Freshness, request_time: tf.Tensor, item_times: tf.Tensor) -> tf.Tensor:

@@ -207,9 +207,7 @@ class Served(tf.Module):
     ) -> Histories:
         """What a history is without its unknown items and the events that do not count, right-aligned."""
         index = self._index(keys)
-        kept = tf.gather(
-            self._kept_types, tf.where((types > 0) & (types < self._kept_types.shape[0]), types, 0)
-        )
+        kept = gather(self._kept_types, tf.where((types > 0) & (types < self._kept_types.shape[0]), types, 0))
         known = (index > 0) & kept
         # In the same order without gaps.
         place = tf.range(self.history) + tf.where(known, self.history, 0)

@@ -99,7 +99,7 @@ async def order_of_encoding(path: RequestPath) -> list[str]:
     return [name_of[history[0]] for _, histories in path.scorer.encoded for history in histories]
 
 
-async def test_the_newest_are_served_first_and_before_them_those_whom_a_read_waits_for(
+async def test_the_newest_and_the_oldest_are_served_in_turn_and_before_them_those_whom_a_read_waits_for(
     path: RequestPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_AIM_S", 0.0)  # one row a call
@@ -116,10 +116,10 @@ async def test_the_newest_are_served_first_and_before_them_those_whom_a_read_wai
     path.scorer.encoder_gate.set()
     await reading
     await until_quiet(path)
-    assert await order_of_encoding(path) == ["0", "2", "4", "3", "1"]
+    assert await order_of_encoding(path) == ["0", "2", "4", "1", "3"]
 
 
-async def test_those_who_have_waited_longest_fall_out_of_a_full_queue(
+async def test_those_of_whom_nothing_came_for_longest_fall_out_of_a_full_queue(
     path: RequestPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoder_queue, "_MOST_DUE", 3)
@@ -129,11 +129,11 @@ async def test_those_who_have_waited_longest_fall_out_of_a_full_queue(
     path.refresher.note(["0"])
     while not path.scorer.encoded:
         await asyncio.sleep(0)
-    path.refresher.note(["1", "2", "3", "4", "5"])
+    path.refresher.note(["1", "2", "3", "1", "4", "5"])
     assert path.refresher.backlog == 3
     path.scorer.encoder_gate.set()
     await until_quiet(path)
-    assert sorted(await order_of_encoding(path)) == ["0", "3", "4", "5"]
+    assert sorted(await order_of_encoding(path)) == ["0", "1", "4", "5"]
 
 
 async def test_a_slow_encoder_is_given_few_rows_and_a_quick_one_many(
