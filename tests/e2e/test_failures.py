@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import psutil
@@ -177,6 +178,27 @@ async def test_both_workers_serve_and_a_killed_one_is_replaced(
     response = await RecommenderStub(channel).Recommend(pb.RecommendRequest(user_id="1", limit=5), timeout=5)
     assert len(response.items) == 5
     await channel.close()
+
+
+def _threads(process: int, name: str) -> list[int]:
+    """A process' threads of that name."""
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return [int(task.name) for task in tasks if (task / "comm").read_text().strip() == name]
+
+
+async def test_grpcs_threads_do_not_interrupt_the_event_loop(
+    second_gateway: tuple[psutil.Popen, str, int],
+) -> None:
+    process, target, _ = second_gateway
+    channel = await _serving(target)
+    response = await RecommenderStub(channel).Recommend(pb.RecommendRequest(user_id="1", limit=5), timeout=5)
+    assert len(response.items) == 5
+    await channel.close()
+    for worker in process.children():
+        engine = _threads(worker.pid, "event_engine")
+        assert engine
+        assert os.sched_getscheduler(worker.pid) == os.SCHED_OTHER
+        assert {os.sched_getscheduler(thread) for thread in engine} == {os.SCHED_BATCH}
 
 
 def test_a_port_in_use_is_said_in_one_line_with_its_setting(deployment: Deployment) -> None:
