@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2
 
 from benchmarks.bench import Bench, Server, closed_load, in_turn, measure
 from benchmarks.deployment import deployed
-from benchmarks.models import small
+from benchmarks.models import Model, small
 from benchmarks.section import Ratio, Section
 
 LOADS = (1, 4)
@@ -82,31 +82,16 @@ def run(bench: Bench) -> Section:
     loads = (*LOADS, bench.in_flight)
     duel = 0
     for number in range(1, bench.rounds + 1):
-        with ExitStack() as stack:
-
-            def started(variant: Variant, stack: ExitStack, number: int = number) -> Server:
-                deployment = stack.enter_context(
-                    deployed(
-                        bench,
-                        f"{variant.name} {number}",
-                        model,
-                        prepare=changed(variant.change),
-                        variables=variant.variables,
-                    )
-                )
-                return deployment.gateway(variant.name, workers=2, **variant.gateway)
-
-            with bench.kept(section):
-                published = started(DEFAULT, stack)
-                for variant in in_turn(VARIANTS, number):
-                    duel += 1
-                    with bench.kept(section), ExitStack() as own:
-                        servers = in_turn([published, started(variant, own)], duel)
-                        section.measured += [
-                            measure(bench, server, duel, in_flight=in_flight)
-                            for in_flight in loads
-                            for server in servers
-                        ]
+        with bench.kept(section), ExitStack() as stack:
+            published = _started(bench, DEFAULT, number, model, stack)
+            for variant in in_turn(VARIANTS, number):
+                # Rounds are what ratios are taken within: each duel is one.
+                duel += 1
+                with bench.kept(section), ExitStack() as own:
+                    servers = in_turn([published, _started(bench, variant, number, model, own)], duel)
+                    for in_flight in loads:
+                        for server in servers:
+                            section.measured.append(measure(bench, server, duel, in_flight=in_flight))
     high = closed_load(bench.in_flight)
     for variant in VARIANTS:
         section.ratios.append(
@@ -123,6 +108,14 @@ def run(bench: Bench) -> Section:
                 )
             )
     return section
+
+
+def _started(bench: Bench, variant: Variant, number: int, model: Model, stack: ExitStack) -> Server:
+    name, prepare = f"{variant.name} {number}", changed(variant.change)
+    deployment = stack.enter_context(
+        deployed(bench, name, model, prepare=prepare, variables=variant.variables)
+    )
+    return deployment.gateway(variant.name, workers=2, **variant.gateway)
 
 
 def changed(change: Change) -> Callable[[Path], None]:

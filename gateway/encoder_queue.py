@@ -1,11 +1,12 @@
 """The users who wait to be encoded, each once however many events come.
 
-Those whom reads wait for come first. Of the others, the newest and the one that has waited longest come in
-turn: the newest are the ones who look at pages; by their news alone those who keep coming would draw lots for
-an encoder that does not follow, without end. So nobody waits for more than twice the time that all who wait
-take. These are few: of whom nothing came for as long as a vector may lag falls out, and of whom nothing came
-for longest where the queue is full. Their next read brings them back. A user who was just encoded rests for a
-moment, so that a burst of events costs two encodings and not one for each.
+Every second place belongs to the one that has waited longest. The others belong to those whom reads wait for,
+and else to the newest, who look at pages. So nobody waits for more than twice what all who wait take. With
+the newest alone, users who keep coming would draw lots for an encoder that does not follow.
+
+The queue is as long as what the encoder does in `LONGEST_S`. Out of a full one falls of whom nothing came for
+longest; the next read brings them back. A user who was just encoded rests for a moment, so that a burst of
+events costs two encodings and not one for each.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from features.record import CachedAnswer
 
+LONGEST_S = 30.0
 _MOST_DUE = 10_000
+_FEWEST_DUE = 64
 _REST_S = 0.25
 
 
@@ -46,17 +50,12 @@ class Due:
 class EncoderQueue:
     """The queue of one worker."""
 
-    def __init__(self, dropped: Callable[[], None], quiet_s: float) -> None:
-        """Makes an empty one.
-
-        Args:
-            dropped: called for each user who falls out.
-            quiet_s: for how long users are kept of whom nothing comes.
-        """
+    def __init__(self, dropped: Callable[[], None]) -> None:
+        """`dropped` is called for each user who falls out."""
         self._dropped = dropped
-        self._quiet_s = quiet_s
+        self._most = _MOST_DUE
         self._due: dict[str, Due] = {}  # the one that has waited longest first
-        self._noted: dict[str, float] = {}  # the same users → when something came of them, the newest last
+        self._order: dict[str, None] = {}  # the same users, of whom something came last at the end
         self._longest_next = False
         self._awaited: dict[str, Due] = {}  # the one that has waited longest first
         self._resting: dict[str, float | None] = {}  # user → since when they are due again, or None
@@ -68,9 +67,9 @@ class EncoderQueue:
         return len(self._due) + len(self._awaited)
 
     @property
-    def awaited(self) -> int:
-        """Users whom reads wait for."""
-        return len(self._awaited)
+    def ahead(self) -> int:
+        """Users who are encoded before one whom a read would wait for from now on."""
+        return 2 * len(self._awaited) + self._longest_next if self._due else len(self._awaited)
 
     @property
     def parked(self) -> int:
@@ -100,12 +99,17 @@ class EncoderQueue:
             else:
                 self.push(user_id, now)
 
+    def takes(self, row_s: float) -> None:
+        """Notes how many seconds a user takes to be encoded."""
+        self._most = min(_MOST_DUE, max(_FEWEST_DUE, int(LONGEST_S / row_s)))
+        self._drop()
+
     def push(self, user_id: str, since: float) -> None:
         """Puts a user in, as the newest."""
         if user_id in self._awaited:
             return
-        self._noted.pop(user_id, None)
-        self._noted[user_id] = time.monotonic()
+        self._order.pop(user_id, None)
+        self._order[user_id] = None
         if user_id not in self._due:
             self._due[user_id] = Due(since)
             self._drop()
@@ -126,18 +130,17 @@ class EncoderQueue:
     def take(self, wanted: Callable[[str, Due], bool]) -> dict[str, Due]:
         """Takes out those who are next, until `wanted` refuses one."""
         taken: dict[str, Due] = {}
-        while self._awaited:
-            user_id = next(iter(self._awaited))
-            if not wanted(user_id, self._awaited[user_id]):
-                return taken
-            taken[user_id] = self._awaited.pop(user_id)
-        self._drop()
-        while self._due:
-            user_id = next(iter(self._due)) if self._longest_next else next(reversed(self._noted))
-            if not wanted(user_id, self._due[user_id]):
+        while self._awaited or self._due:
+            longest = bool(self._due) and self._longest_next
+            if self._awaited and not longest:
+                user_id = next(iter(self._awaited))
+            else:
+                user_id = next(iter(self._due)) if longest else next(reversed(self._order))
+            due = self._awaited.get(user_id) or self._due[user_id]
+            if not wanted(user_id, due):
                 return taken
             taken[user_id] = self._remove(user_id)
-            self._longest_next = not self._longest_next
+            self._longest_next = not longest
         self._longest_next = False
         self.filled.clear()
         return taken
@@ -156,8 +159,7 @@ class EncoderQueue:
             if user_id not in self._awaited and user_id not in self._due
         }
         self._due = {**old, **self._due}
-        noted = next(iter(self._noted.values()), time.monotonic())
-        self._noted = {**dict.fromkeys(old, noted), **self._noted}
+        self._order = {**dict.fromkeys(old), **self._order}
         self._drop()
         if self._due:
             self.filled.set()
@@ -197,16 +199,14 @@ class EncoderQueue:
             parked.pop(user_id, None)
 
     def _remove(self, user_id: str) -> Due:
-        del self._noted[user_id]
+        if user_id in self._awaited:
+            return self._awaited.pop(user_id)
+        del self._order[user_id]
         return self._due.pop(user_id)
 
     def _drop(self) -> None:
-        """Leaves out of whom nothing came for long, and who is too many."""
-        since = time.monotonic() - self._quiet_s
-        while self._noted:
-            user_id, noted = next(iter(self._noted.items()))
-            if noted >= since and len(self._due) <= _MOST_DUE:
-                return
+        """Leaves those out who are too many."""
+        for user_id in list(islice(self._order, max(0, len(self._due) - self._most))):
             self._remove(user_id)
             self._dropped()
 

@@ -118,8 +118,8 @@ class Metrics:
         )
         self._refreshes = _Counts(
             "riptide_vector_refreshes",
-            "User vectors to be refreshed off the request path: `stored`, or `dropped` as the encoder did "
-            "not follow before the user had been quiet for as long as vectors may lag.",
+            "User vectors to be refreshed off the request path: `stored`, or `dropped` until the user's next "
+            "read, as more users waited than the encoder takes in half a minute.",
             ["outcome"],
             registry,
         )

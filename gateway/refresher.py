@@ -51,15 +51,12 @@ log = logging.getLogger("riptide.gateway.refresher")
 class Refresher:
     """The refreshing of one worker; `run_for_good` runs beside the server."""
 
-    def __init__(
-        self, store: FeatureStore, router: Router, scorer: Scorer, metrics: Metrics, max_lag_s: float
-    ) -> None:
-        """`max_lag_s`: for how long the vectors of bounded versions may lag."""
+    def __init__(self, store: FeatureStore, router: Router, scorer: Scorer, metrics: Metrics) -> None:
         self._store = store
         self._router = router
         self._scorer = scorer
         self._metrics = metrics
-        self._queue = EncoderQueue(metrics.refresh_dropped, max_lag_s)
+        self._queue = EncoderQueue(metrics.refresh_dropped)
         self._encoding = False
         self._row_s: dict[int, float] = {}  # version → what a row has taken, of late
         self._gone: dict[int, float] = {}  # version → when it was found to have no encoder
@@ -110,7 +107,7 @@ class Refresher:
 
     def wait_s(self, version: ServingVersion) -> float:
         """About how long a read would wait for `encoded`: for those before it, and for itself."""
-        return self._row_s.get(version.version, 0.0) * (self._queue.awaited + 2)
+        return self._row_s.get(version.version, 0.0) * (self._queue.ahead + 2)
 
     def encodes(self, version: ServingVersion) -> bool:
         """Whether the version has an encoder, as far as is known."""
@@ -223,6 +220,10 @@ class Refresher:
         before = self._row_s.get(version, row_s)
         # One call that was held up says little of the next ones.
         self._row_s[version] = 0.8 * before + 0.2 * min(row_s, _MOST_TIMES * before)
+        self._row_s = {
+            number: row_s for number, row_s in self._row_s.items() if number in {version, *self._router.ready}
+        }
+        self._queue.takes(max(self._row_s.values()))
 
     def _find_gone(self, version: int, error: Exception) -> None:
         if version not in self._gone:

@@ -64,7 +64,7 @@ async def serve(settings: Settings) -> int:
     router = Router(settings, channel, store.control)
     scorer, metrics, figures = Scorer(channel), Metrics(), Figures()
     model_timeout_s, lines = settings.model_timeout_ms / 1000, Lines()
-    refresher = Refresher(store, router, scorer, metrics, settings.freshness_max_lag_s)
+    refresher = Refresher(store, router, scorer, metrics)
     batches = Batches(
         store,
         router,
@@ -169,11 +169,14 @@ def _let_the_event_loop_run() -> None:
     event loop, each would interrupt it; in the scheduler's batch class they run when it has a pause, or on a
     core that has nothing to do. Threads that they start inherit it.
     """
-    for task in Path("/proc/self/task").iterdir():
-        thread = int(task.name)
-        with suppress(ProcessLookupError):  # it has ended since
-            if thread != os.getpid() and os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        for task in Path("/proc/self/task").iterdir():
+            thread = int(task.name)
+            with suppress(ProcessLookupError):  # it has ended since
+                if thread != os.getpid() and os.sched_getscheduler(thread) == os.SCHED_OTHER:
+                    os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+    except OSError as error:  # a sandbox may refuse it: calls cost some more CPU then
+        log.info("the scheduler's batch class is not to be had: %s", error)
 
 
 def _health_handlers(status: health.HealthServicer) -> grpc.GenericRpcHandler:

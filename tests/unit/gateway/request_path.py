@@ -57,7 +57,7 @@ class RequestPath:
         )
         self.shadow = Shadow(router, scorer, self.figures, timeout_s=5)
         self.metrics = Metrics()
-        self.refresher = Refresher(store, router, scorer, self.metrics, max_lag_s=10)
+        self.refresher = Refresher(store, router, scorer, self.metrics)
         self.batches = Batches(
             store,
             router,

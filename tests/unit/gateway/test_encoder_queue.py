@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway import encoder_queue
 from gateway.encoder_queue import Due, EncoderQueue
 
 
@@ -14,7 +13,7 @@ def everybody(user_id: str, due: Due) -> bool:
 
 
 async def test_who_was_kept_for_a_version_comes_back_with_it_the_newest_first_or_when_it_has_gone() -> None:
-    queue = EncoderQueue(lambda: None, 10)
+    queue = EncoderQueue(lambda: None)
     for n in range(3):
         queue.park(f"of 8, {n}", Due(0.0), 8)
     queue.park("of 9", Due(0.0), 9)
@@ -28,7 +27,7 @@ async def test_who_was_kept_for_a_version_comes_back_with_it_the_newest_first_or
 
 
 async def test_a_user_who_is_forgotten_is_nowhere_any_more() -> None:
-    queue = EncoderQueue(lambda: None, 10)
+    queue = EncoderQueue(lambda: None)
     queue.note(["due"])
     queue.park("parked", Due(0.0), 8)
     queue.rest("resting")
@@ -41,7 +40,7 @@ async def test_a_user_who_is_forgotten_is_nowhere_any_more() -> None:
 
 
 async def test_an_empty_queue_is_waited_for() -> None:
-    queue = EncoderQueue(lambda: None, 10)
+    queue = EncoderQueue(lambda: None)
     queue.note(["u"])
     assert queue.filled.is_set()
     assert list(queue.take(everybody)) == ["u"]
@@ -54,39 +53,60 @@ def one() -> Callable[[str, Due], bool]:
     return lambda user_id, due: bool(left) and left.pop()
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_in_a_flood_nobody_waits_for_more_than_twice_what_all_take(seed: int) -> None:
-    """Three users come for each that is encoded, always: the newest alone would keep some out for good."""
-    users, draw, queue = [f"u{n}" for n in range(40)], random.Random(seed), EncoderQueue(lambda: None, 1e9)
+@pytest.mark.parametrize("reads", [0.0, 0.4, 1.0])
+async def test_in_a_flood_nobody_waits_for_more_than_twice_what_all_take(reads: float) -> None:
+    """Three users come for each that is encoded, always, and reads wait where that is not long: the newest
+    and the awaited alone would keep some out for good."""
+    users, draw, queue = [f"u{n}" for n in range(40)], random.Random(1), EncoderQueue(lambda: None)
     came: dict[str, int] = {}
-    waited, at_once = [], 0
+    waited, newest, reading = [], 0, set[str]()
     for moment in range(5_000):
-        for user in draw.sample(users, 3):
+        coming = draw.sample(users, 3)
+        for user in coming:
             queue.push(user, moment)
             came.setdefault(user, moment)
-            newest = user
+        if draw.random() < reads and queue.ahead < 2:
+            queue.wait(coming[0], 1)
+            reading.add(coming[0])
         [taken] = queue.take(one())
         waited.append(moment - came.pop(taken))
-        at_once += taken == newest
+        newest += taken in reading or taken in coming
+        reading.discard(taken)
     assert max(waited) <= 2 * len(users)
-    assert at_once >= 2_500  # every second place is for who comes last
+    assert newest >= 2_500  # every second place is for who comes last, or is waited for
 
 
-def test_who_is_quiet_for_long_falls_out_and_who_keeps_coming_does_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now, dropped = [100.0], []
-    monkeypatch.setattr(encoder_queue.time, "monotonic", lambda: now[0])
-    queue = EncoderQueue(lambda: dropped.append(now[0]), 10)
-    queue.note(["quiet", "active", "late"])
-    now[0] = 106.0
-    queue.note(["active"])
-    queue.put_back({"back": 90.0})  # as quiet as who is most so
-    now[0] = 110.0
-    assert queue.oldest == 90.0
-    queue.forget("late")
-    now[0] = 110.5
-    assert list(queue.take(everybody)) == ["active"]
-    assert dropped == [110.5, 110.5]
-    queue.put_back({"back": 90.0})
-    assert list(queue.take(everybody)) == ["back"]
+def test_the_queue_is_as_long_as_half_a_minutes_work_and_who_was_quiet_for_longest_falls_out() -> None:
+    dropped: list[None] = []
+    queue = EncoderQueue(lambda: dropped.append(None))
+    queue.note(f"u{n}" for n in range(200))
+    queue.note(["u0"])
+    assert queue.ahead == 0
+    queue.takes(0.3)
+    assert (len(queue), len(dropped)) == (100, 100)
+    queue.note(["new"])
+    assert (len(queue), len(dropped)) == (100, 101)
+    assert list(queue.take(one())) == ["new"]
+    assert list(queue.take(one())) == ["u0"]  # which was the first to come
+    queue.takes(100.0)  # an encoder that hangs leaves some
+    assert len(queue) == 64
+
+
+async def test_a_read_knows_how_many_are_encoded_before_it() -> None:
+    queue = EncoderQueue(lambda: None)
+    for user in ("a", "b"):
+        queue.wait(user, 1)
+    assert queue.ahead == 2
+    queue.note(["c", "d"])
+    assert queue.ahead == 4
+    before = [next(iter(queue.take(one()))) for _ in range(3)]
+    assert before == ["a", "c", "b"]
+
+
+def test_users_who_are_put_back_come_before_those_who_came_since() -> None:
+    queue = EncoderQueue(lambda: None)
+    queue.note(["since"])
+    queue.put_back({"back": 5.0})
+    assert queue.oldest == 5.0
+    queue.note(["later"])
+    assert list(queue.take(everybody)) == ["later", "back", "since"]

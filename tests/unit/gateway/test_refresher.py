@@ -9,7 +9,6 @@ import pytest
 from features.catalog import Catalog
 from features.record import Event
 from features.schema import EventType, item_key
-from gateway import encoder_queue
 from gateway import refresher as module
 from gateway.errors import ModelUnavailable, VersionGone
 from tests.unit.gateway.fakes import encoding
@@ -99,7 +98,7 @@ async def order_of_encoding(path: RequestPath) -> list[str]:
     return [name_of[history[0]] for _, histories in path.scorer.encoded for history in histories]
 
 
-async def test_the_newest_and_the_oldest_are_served_in_turn_and_before_them_those_whom_a_read_waits_for(
+async def test_those_whom_a_read_waits_for_or_else_the_newest_are_served_in_turn_with_the_longest_waiting(
     path: RequestPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_AIM_S", 0.0)  # one row a call
@@ -116,13 +115,13 @@ async def test_the_newest_and_the_oldest_are_served_in_turn_and_before_them_thos
     path.scorer.encoder_gate.set()
     await reading
     await until_quiet(path)
-    assert await order_of_encoding(path) == ["0", "2", "4", "1", "3"]
+    assert await order_of_encoding(path) == ["0", "2", "1", "4", "3"]
 
 
 async def test_those_of_whom_nothing_came_for_longest_fall_out_of_a_full_queue(
     path: RequestPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder_queue, "_MOST_DUE", 3)
+    monkeypatch.setattr(path.refresher._queue, "_most", 3)
     for n in range(6):
         path.saw(str(n), str(n))
     path.scorer.encoder_gate.clear()
