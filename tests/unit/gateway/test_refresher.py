@@ -223,3 +223,22 @@ async def test_a_user_who_is_forgotten_while_being_encoded_stays_forgotten(path:
     path.scorer.encoder_gate.set()
     await until_quiet(path)
     assert vector_of(path, "u") is None
+
+
+async def test_no_more_wait_than_the_slowest_encoder_that_there_is_takes_in_half_a_minute(
+    catalog: Catalog,
+) -> None:
+    path = RequestPath(catalog)
+    users = [f"u{n}" for n in range(200)]
+    path.refresher._learn(6, 5.0)  # of a version that goes
+    path.refresher.note(users)
+    assert path.refresher.backlog == 64
+    path.refresher._learn(8, 0.3)
+    path.refresher._learn(7, 0.0001)
+    path.refresher.note(users)
+    assert path.refresher.backlog == 100
+    path.refresher._learn(8, 0.0001)
+    for _ in range(40):
+        path.refresher._learn(8, 0.0001)
+    path.refresher.note(users)
+    assert path.refresher.backlog == 200
