@@ -16,7 +16,7 @@ _TIMEOUT_S = 20.0
 def ask(target: Target, body: bytes) -> list[str] | None:
     """Ids of the items that it answers, best first, empty for an answer that is no page; None: no answer."""
     try:
-        answer = _http(target, body) if target.protocol == "http" else _grpc(target, body)
+        answer = _http(target, body) if target.protocol == "http" else over_grpc(target, body)
     except (OSError, grpc.RpcError):
         return None
     if target.protocol == "http":
@@ -29,7 +29,12 @@ def ask(target: Target, body: bytes) -> list[str] | None:
     return [item.item_id for item in pb.RecommendResponse.FromString(answer).items]
 
 
-def _grpc(target: Target, body: bytes) -> bytes:
+def over_grpc(target: Target, body: bytes) -> bytes:
+    """The bytes that are answered.
+
+    Raises:
+        grpc.RpcError: nothing is.
+    """
     options = [("grpc.enable_http_proxy", 0)]
     with grpc.insecure_channel(f"127.0.0.1:{target.port}", options=options) as channel:
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(target.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -32,24 +33,49 @@ def raw_model_infer(deployment: Deployment) -> Server:
     arrays, _ = _golden(deployment)
     rows = len(arrays["user_vector"])
     arrays["user_vector_fresh"] = np.ones((rows, 1), np.int32)
-    bodies = []
-    for row in range(rows):
-        one = {name: values[row : row + 1] for name, values in arrays.items()}
-        request = triton.ModelInferRequest(
-            model_name=settings.model_name,
-            model_version="1",
-            inputs=[
-                triton.ModelInferRequest.InferInputTensor(
-                    name=name, datatype=_TYPES[values.dtype.name], shape=values.shape
-                )
-                for name, values in one.items()
-            ],
-            outputs=[triton.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in _OUTPUTS],
-            raw_input_contents=[values.tobytes() for values in one.values()],
-        )
-        bodies.append(request.SerializeToString())
+    bodies = [
+        _request(settings.model_name, {name: values[row : row + 1] for name, values in arrays.items()})
+        for row in range(rows)
+    ]
     target = Target(settings.triton_grpc_port, MODEL_INFER, bodies, kind="request")
     return Server(RAW, target, {"Triton": deployment.triton})
+
+
+def batches(deployment: Deployment, most: int) -> list[bytes]:
+    """Serialized `ModelInfer` requests of 1 to `most` rows: users with a fresh vector who want nothing
+    special.
+
+    Raises:
+        BenchmarkError, OSError: the version has no golden requests, or none with a history.
+    """
+    arrays, _ = _golden(deployment)
+    arrays["user_vector_fresh"] = np.ones((len(arrays["user_vector"]), 1), np.int32)
+    for name, usual in (("allowed_categories", True), ("diversity", 0.0)):
+        if name in arrays:
+            arrays[name] = np.full_like(arrays[name], usual)
+    return [
+        _request(
+            deployment.settings.model_name,
+            {name: np.resize(values, (rows, *values.shape[1:])) for name, values in arrays.items()},
+        )
+        for rows in range(1, most + 1)
+    ]
+
+
+def _request(model: str, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    request = triton.ModelInferRequest(
+        model_name=model,
+        model_version="1",
+        inputs=[
+            triton.ModelInferRequest.InferInputTensor(
+                name=name, datatype=_TYPES[values.dtype.name], shape=values.shape
+            )
+            for name, values in arrays.items()
+        ],
+        outputs=[triton.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in _OUTPUTS],
+        raw_input_contents=[values.tobytes() for values in arrays.values()],
+    )
+    return bytes(request.SerializeToString())
 
 
 def check_raw(deployment: Deployment, server: Server) -> None:

@@ -124,7 +124,7 @@ async def serve(settings: Settings) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     await server.start()
-    _let_the_event_loop_run()
+    let_the_event_loop_run()
     for name in ("", SERVICE.full_name):
         await status.set(name, health_pb2.HealthCheckResponse.SERVING)
     log.info("gateway worker listens on %s:%d", settings.host, settings.grpc_port)
@@ -162,7 +162,7 @@ async def serve(settings: Settings) -> int:
     return 0 if stopped in ended else 1
 
 
-def _let_the_event_loop_run() -> None:
+def let_the_event_loop_run() -> None:
     """The other threads, gRPC's and the store's, do not interrupt a thread that runs.
 
     gRPC's wake up for each of the several events of a call. Where the kernel has them on the core of the

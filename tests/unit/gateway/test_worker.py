@@ -18,5 +18,5 @@ def test_a_sandbox_that_keeps_the_schedulers_classes_does_not_keep_a_worker_from
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(os, "getpid", lambda: -1)  # whichever threads there are, one is not the first
     monkeypatch.setattr(os, "sched_setscheduler", refused)
-    worker._let_the_event_loop_run()
+    worker.let_the_event_loop_run()
     assert str(refusal) in caplog.text
