@@ -23,7 +23,6 @@ from benchmarks.observed import Observed
 from benchmarks.target import recommend
 from features.settings import PREFIX, Settings
 from features.store import open_store
-from inference.environment import TENSORFLOW
 
 __all__ = ["BenchmarkError"]
 
@@ -42,12 +41,9 @@ def free_port() -> int:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's environment with these settings, and with none of the caller's shell.
-
-    TensorFlow is told in all of them what it is told under Triton: peers run the same model in the same way.
-    """
+    """This process's environment with these settings, and with none of the caller's shell."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
-    return TENSORFLOW | kept | {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
+    return kept | {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def programs(settings: Settings) -> dict[str, Any]:

@@ -65,7 +65,7 @@ VARIANTS = (
     Variant("2 instances", _instances(2)),
     Variant("2 intra-op threads", _parameter("TF_NUM_INTRA_THREADS", 2)),
     Variant("2 inter-op threads", _parameter("TF_NUM_INTER_THREADS", 2)),
-    Variant("without oneDNN", variables={"TF_ENABLE_ONEDNN_OPTS": "0"}),
+    Variant("oneDNN on", variables={"TF_ENABLE_ONEDNN_OPTS": "1"}),
     Variant("queue delay 0.5 ms", _queue_delay(500)),
     Variant("queue delay 2 ms", _queue_delay(2_000)),
     Variant("batches of 16 at most", gateway={"max_batch": 16}),

@@ -17,10 +17,6 @@ INSTALLED_BACKENDS = Path("/opt/tritonserver/backends")
 
 PROBE_TIMEOUT_S = 60
 
-TENSORFLOW = {"TF_ENABLE_ONEDNN_OPTS": "1"}
-"""What TensorFlow is told, unless the operator tells it something else. It leaves oneDNN off on processors
-without VNNI or AMX, where it was measured to be faster, too (decision 26)."""
-
 # Run by the interpreter of Triton's environment. Versions come from the installed metadata: importing
 # TensorFlow would take seconds.
 PROBE = """
@@ -181,8 +177,6 @@ def interpreter_environment(interpreter: Interpreter | None) -> dict[str, str]:
         if not name.startswith(PREFIX) and name not in left_out
     }
     variables["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    for name, value in TENSORFLOW.items():
-        variables.setdefault(name, value)
     if interpreter is not None:
         binaries = interpreter.executable.absolute().parent
         variables["PATH"] = os.pathsep.join([str(binaries), variables.get("PATH", os.defpath)])

@@ -23,7 +23,7 @@ GRACE_S = 10.0
 MAX_LINE = 1 << 20
 LOG_LINE = re.compile(r'^([IWEF])\d{4} [\d:.]+ +\d+ [^\]]*\] ?"?(.*?)"?$')
 LEVELS = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
-ORDINARY = frozenset(
+ORDINARY_WITHOUT_GPU = frozenset(
     {
         "Unable to allocate pinned system memory, pinned memory pool will not be available: "
         "CUDA driver version is insufficient for CUDA runtime version",
@@ -33,13 +33,10 @@ ORDINARY = frozenset(
         "CudaDriverHelper has not been initialized.",
         "Error: Failed to initialize NVML",
         "DCGM unable to start: DCGM initialization error",
-        # Of operations on integers, of which a graph has a few.
-        "oneDNN supports DT_INT32 only on platforms with AVX-512. Falling back to the default Eigen-based "
-        "implementation if present.",
     }
 )
-"""What every start says on a machine without a GPU, or without AVX-512. Whole sentences, as others with the
-same words tell of trouble."""
+"""What every start on a machine without a GPU says. Whole sentences, as others with the same words tell of
+trouble."""
 
 log = logging.getLogger("riptide.triton")
 
@@ -148,7 +145,7 @@ class TritonServer:
         """Hand one line of Triton's log to ours, at its level."""
         match = LOG_LINE.match(line)
         level, text = (LEVELS[match[1]], match[2]) if match else (logging.INFO, line)
-        if text in ORDINARY:
+        if text in ORDINARY_WITHOUT_GPU:
             level = min(level, logging.DEBUG)
         elif line.startswith("error: "):
             level = logging.ERROR

@@ -117,17 +117,6 @@ def test_our_settings_and_packages_stay_out_of_tritons_environment(monkeypatch: 
     assert not {"PYTHONPATH", "RIPTIDE_HOST"} & variables.keys()
 
 
-@pytest.mark.parametrize("chosen", [None, "0"])
-def test_onednn_is_on_unless_the_operator_has_chosen(
-    monkeypatch: pytest.MonkeyPatch, chosen: str | None
-) -> None:
-    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    if chosen is not None:
-        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
-    variables = environment(Triton(Path("tritonserver"), FIT, None))
-    assert variables["TF_ENABLE_ONEDNN_OPTS"] == (chosen or "1")
-
-
 def test_triton_binds_the_configured_address_only(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path, triton_host="127.0.0.7", triton_grpc_port=4321)
     line = command(settings, Triton(Path("tritonserver"), FIT, None), tmp_path, "prefix_")
