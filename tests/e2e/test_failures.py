@@ -22,7 +22,7 @@ from tests.e2e.conftest import Deployment
 from tests.ports import free_ports
 
 DEADLINE_S = 1.0
-FULL_AGAIN_S = 90.0
+FULL_AGAIN_S = 30.0
 
 
 async def _call_until(
