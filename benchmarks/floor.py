@@ -35,9 +35,17 @@ async def _nothing(request: bytes, context: grpc.aio.ServicerContext[bytes, byte
 Method: TypeAlias = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
 
 
-def _joined(triton: grpc.aio.Channel, requests: Sequence[bytes], answer: bytes) -> Method:
-    """The method that joins calls: `requests[n - 1]` has n rows."""
+async def joined(triton: grpc.aio.Channel, requests: Sequence[bytes], answer: bytes) -> Method:
+    """The method that joins calls: `requests[n - 1]` has n rows, and `answer` is what all get.
+
+    Each request is tried first, as h2load takes a call that fails for one that is answered.
+
+    Raises:
+        grpc.aio.AioRpcError: Triton refuses one.
+    """
     call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = triton.unary_unary(MODEL_INFER)
+    for tried in requests:
+        await call(tried, timeout=_TIMEOUT_S)
 
     async def answer_batch(batch: Sequence[Waiting[bytes, bytes]]) -> None:
         await call(requests[len(batch) - 1], timeout=_TIMEOUT_S)
@@ -58,7 +66,7 @@ async def _serve(port: int, triton: int | None = None, bodies: Path | None = Non
     called: Method = _nothing
     if triton is not None and bodies is not None:
         *requests, answer = read_bodies(bodies)
-        called = _joined(triton_channel(f"127.0.0.1:{triton}"), requests, answer)
+        called = await joined(triton_channel(f"127.0.0.1:{triton}"), requests, answer)
     server = grpc.aio.server(options=[("grpc.so_reuseport", 1)])
     server.add_generic_rpc_handlers(
         (
@@ -85,6 +93,10 @@ def main() -> None:
     parser.add_argument("--triton", type=int, help="port of Triton's gRPC; one worker alone then")
     parser.add_argument("--bodies", type=Path, help="requests of 1, 2, … rows, and the answer of all calls")
     arguments = parser.parse_args()
+    if (arguments.triton is None) != (arguments.bodies is None):
+        parser.error("--triton and --bodies go together")
+    if arguments.triton is not None and arguments.workers != 1:
+        parser.error("--triton is for one worker")
     command = [sys.executable, "-m", "benchmarks.floor", "--port", str(arguments.port)]
     others = [subprocess.Popen(command) for _ in range(arguments.workers - 1)]
     try:

@@ -220,9 +220,8 @@ class Refresher:
         before = self._row_s.get(version, row_s)
         # One call that was held up says little of the next ones.
         self._row_s[version] = 0.8 * before + 0.2 * min(row_s, _MOST_TIMES * before)
-        self._row_s = {
-            number: row_s for number, row_s in self._row_s.items() if number in {version, *self._router.ready}
-        }
+        there_are = {version, *self._router.ready}
+        self._row_s = {number: taken for number, taken in self._row_s.items() if number in there_are}
         self._queue.takes(max(self._row_s.values()))
 
     def _find_gone(self, version: int, error: Exception) -> None:
