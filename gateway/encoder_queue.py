@@ -152,14 +152,14 @@ class EncoderQueue:
             asyncio.get_running_loop().call_later(_REST_S, self._rested, user_id)
 
     def put_back(self, users: Mapping[str, float]) -> None:
-        """Puts users in before those who came since, user → since."""
+        """Puts users in again, user → since: they were next, and so they are."""
         old = {
             user_id: Due(since)
             for user_id, since in users.items()
             if user_id not in self._awaited and user_id not in self._due
         }
-        self._due = {**old, **self._due}
-        self._order = {**dict.fromkeys(old), **self._order}
+        self._due = dict(sorted({**self._due, **old}.items(), key=lambda waiting: waiting[1].since))
+        self._order |= dict.fromkeys(old)
         self._drop()
         if self._due:
             self.filled.set()

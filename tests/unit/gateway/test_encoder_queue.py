@@ -103,10 +103,12 @@ async def test_a_read_knows_how_many_are_encoded_before_it() -> None:
     assert before == ["a", "c", "b"]
 
 
-def test_users_who_are_put_back_come_before_those_who_came_since() -> None:
-    queue = EncoderQueue(lambda: None)
-    queue.note(["since"])
-    queue.put_back({"back": 5.0})
-    assert queue.oldest == 5.0
-    queue.note(["later"])
-    assert list(queue.take(everybody)) == ["later", "back", "since"]
+def test_users_who_are_put_back_are_next_and_have_waited_since_they_came() -> None:
+    dropped: list[None] = []
+    queue = EncoderQueue(lambda: dropped.append(None))
+    for n in range(64):
+        queue.push(f"u{n}", since=n)
+    queue.takes(100.0)
+    queue.put_back({"early": -1.0, "late": 99.0})
+    assert (len(queue), len(dropped)) == (64, 2)  # of whom nothing came for longest, as ever
+    assert list(queue.take(everybody))[:4] == ["late", "early", "u63", "u2"]
