@@ -18,6 +18,8 @@ PROTO  := $(wildcard client/riptide/v1/*.proto)
 
 # Nothing is installed but what the locks name: the packages are the folders of this checkout.
 export PYTHONPATH := $(CURDIR)
+# Images of Python often set it. TensorFlow is 2,300 files: compiled anew at every start they take longer than all else.
+unexport PYTHONDONTWRITEBYTECODE
 # TensorFlow's start-up notes; errors stay.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 

@@ -80,7 +80,7 @@ def _asking_for(signature: Any, outputs: Sequence[str]) -> Any:
         return {name: answers[name] for name in outputs}
 
     specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in _inputs(signature).items()}
-    return tf.function(call).get_concrete_function(**specs)
+    return tf.function(call, autograph=False).get_concrete_function(**specs)
 
 
 def _inputs(signature: Any) -> dict[str, tf.TensorSpec]:

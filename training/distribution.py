@@ -31,7 +31,7 @@ class Distribution:
 
     def __init__(self, workers: Workers = ALONE, strategy: tf.distribute.Strategy | None = None) -> None:
         self.workers, self._strategy = workers, strategy
-        self._add_up = tf.function(self._from_first, reduce_retracing=True)
+        self._add_up = tf.function(self._from_first, reduce_retracing=True, autograph=False)
 
     def sums(self, compute: Compute) -> list[tf.Tensor]:
         """Each tensor that `compute` gives, summed over all replicas. To be called in a `tf.function`."""

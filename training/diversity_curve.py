@@ -36,7 +36,7 @@ def diversity_curve(
     """
     item_count = len(categories)
     slots = min(_SLOTS, item_count)
-    reorder = tf.function(lambda top, own, wanted: diversified(top, own, wanted, slots))
+    reorder = tf.function(lambda top, own, wanted: diversified(top, own, wanted, slots), autograph=False)
     exposures = {setting: Exposure(item_count, categories) for setting in SETTINGS}
     gains: dict[float, list[NDArray[np.float64]]] = {setting: [] for setting in SETTINGS}
     retrieval = trained.retrieval

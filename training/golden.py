@@ -103,7 +103,9 @@ def candidates_of(golden: Arrays, served: Served) -> NDArray[np.int32]:
     """What the search of a graph finds for golden requests, as `largest_difference` wants it."""
     inputs = {name[3:]: values for name, values in golden.items() if name.startswith("in:")}
     inputs["user_vector"] = golden["out:user_vector"]
-    found = tf.function(served.candidates)(**_tensors({name: inputs[name] for name in _SEARCHED}))
+    found = tf.function(served.candidates, autograph=False)(
+        **_tensors({name: inputs[name] for name in _SEARCHED})
+    )
     return np.where(found.top.numpy() > -np.inf, served.items[found.rows.numpy()], 0)
 
 

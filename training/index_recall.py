@@ -117,7 +117,7 @@ def recall_of(served: Served, trained: Trained, asked: Asked, best: Best) -> Rec
     An item counts if its exact score is as good as that of the last of the best, so of items with one score
     any will do. One that must not be returned, or that comes twice, does not count.
     """
-    search = tf.function(served.search, reduce_retracing=True)
+    search = tf.function(served.search, reduce_retracing=True, autograph=False)
     row_of = np.zeros(len(trained.items.vectors), np.int64)
     row_of[served.items] = np.arange(len(served.items))
     some, everyone = np.flatnonzero(asked.filters >= 0), np.arange(len(asked.cases))

@@ -137,7 +137,7 @@ class PrivateSteps:
             np.concatenate([[False], everything > 0]),
             everything,
         )
-        self._step = tf.function(self._take, reduce_retracing=True)
+        self._step = tf.function(self._take, reduce_retracing=True, autograph=False)
 
     def batches(self, epoch: int) -> Iterator[dict[str, tf.Tensor]]:
         """The batches of an epoch: so many that a user is expected in one of them."""

@@ -43,7 +43,7 @@ def train_ranker(
     table = tf.constant(items.vectors)
     popularity, item_times = tf.constant(facts.popularity), tf.constant(facts.item_times)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         candidates = _candidates(batch, table, popularity, item_times)
         with tf.GradientTape() as tape:
@@ -73,7 +73,7 @@ class RankedRetrieval:
         self._retrieval, self._ranker, self._facts = retrieval, ranker, facts
         config = facts.config.ranker
         self._shift = sampling_shift(min(config.candidates, len(facts.popularity) - 1), config.negatives)
-        self._logits = tf.function(ranker, reduce_retracing=True)
+        self._logits = tf.function(ranker, reduce_retracing=True, autograph=False)
 
     def scores(self, cases: Sequence[Case]) -> NDArray[np.float32]:
         """float32 `[B, N]`: the candidates in the order of the ranking network, above all others by the

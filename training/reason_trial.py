@@ -70,7 +70,9 @@ def _losses(trained: Trained, cases: Sequence[Case], page: NDArray[np.int32]) ->
     at = np.array([[case.time] for case in cases], np.int64)
     read = tf.constant(table)
     encode = tf.function(
-        lambda some: trained.model(some, read, newest_only=True), input_signature=[facts.spec]
+        lambda some: trained.model(some, read, newest_only=True),
+        input_signature=[facts.spec],
+        autograph=False,
     )
 
     def scores(users: NDArray[np.intp], kept: NDArray[np.bool_]) -> NDArray[np.float64]:

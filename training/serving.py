@@ -120,8 +120,10 @@ class Served(tf.Module):
             "surface": tf.TensorSpec((None, 1), tf.int64, "surface"),
             "diversity": tf.TensorSpec((None, 1), tf.float32, "diversity"),
         }
-        self.encode = tf.function(self._encode, input_signature=list(batch.values()))
-        self.recommend = tf.function(self._recommend, input_signature=[*batch.values(), *more.values()])
+        self.encode = tf.function(self._encode, input_signature=list(batch.values()), autograph=False)
+        self.recommend = tf.function(
+            self._recommend, input_signature=[*batch.values(), *more.values()], autograph=False
+        )
 
     def _table(self, values: NDArray[Any]) -> tf.Variable:
         """What is known of the catalogue, `[N + 1, …]` with padding in row 0, by rows of the graph."""

@@ -34,7 +34,7 @@ class Steps:
             distribution,
             seed,
         )
-        self._step = tf.function(self._take, reduce_retracing=True)
+        self._step = tf.function(self._take, reduce_retracing=True, autograph=False)
 
     def __call__(self, windows: dict[str, tf.Tensor]) -> tuple[float, float]:
         """The weighted sum of the losses of the batch, and that of their weights."""

@@ -59,8 +59,8 @@ class ModelRanker:
         levels = np.zeros(model.item_count, np.float32) if items is None else items.levels[1:]
         self._levels = tf.constant(levels)
         signature = [facts.spec]
-        self._score = tf.function(self._scores, input_signature=signature)
-        self._encode = tf.function(self._vectors, input_signature=signature)
+        self._score = tf.function(self._scores, input_signature=signature, autograph=False)
+        self._encode = tf.function(self._vectors, input_signature=signature, autograph=False)
 
     def refresh(self) -> None:
         """Takes over what the model has learned since: once an epoch, as the features of all items through

@@ -306,7 +306,8 @@ async def test_when_a_server_of_a_cluster_dies_its_replica_takes_over(
             users = [f"user-{n}" for n in range(40)]
             await again_and_again(lambda: store.append([click(user) for user in users]))
             await until(lambda: replica.ask("DBSIZE") == first.ask("DBSIZE") > 0)
-            await asyncio.gather(*(store.read(users) for _ in range(20)))
+            # Twenty at once, so that there are connections to the one that dies, and not just one.
+            await again_and_again(lambda: asyncio.gather(*(store.read(users) for _ in range(20))))
             death(first)
             await again_and_again(lambda: store.read(users))
             assert [len(record.keys) for record in await store.read(users)] == [1] * 40

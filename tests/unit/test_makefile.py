@@ -71,6 +71,13 @@ def test_a_python_that_fits_is_found(tmp_path: Path, there: dict[str, tuple[int,
     assert done.stdout.split() == [found]
 
 
+def test_what_is_run_keeps_the_bytecode_of_what_it_imports() -> None:
+    words = ("--eval=which: ; @env", "which")
+    said = make(*words, PYTHONDONTWRITEBYTECODE="1", PYTHONUNBUFFERED="1").stdout.splitlines()
+    assert "PYTHONUNBUFFERED=1" in said
+    assert not [line for line in said if line.startswith("PYTHONDONTWRITEBYTECODE")]
+
+
 def test_an_environment_that_an_interrupt_left_without_pip_is_completed(tmp_path: Path) -> None:
     ours = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(ours)], check=True)
