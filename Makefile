@@ -26,7 +26,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 MAKEFLAGS += --silent --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up down status test check train ablate cold-items publish rollout bench bench-rollouts proto lock clean env format
+.PHONY: help run up down status test check train ablate cold-items publish rollout bench capacity bench-rollouts proto lock clean env format
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ rollout: $(OURS)/.installed ## give the newest version traffic, step by step; RO
 
 bench: env ## our figures beside floors, and how they grow; PEERS=1: beside other servers; ONLY=throughput,peers; BENCH="--rounds 3"
 	@$(PY) -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(PEERS),--peers) $(BENCH)
+
+capacity: $(OURS)/.installed ## with the stack up: the highest rate that keeps the service level; CAPACITY="--seconds 30 --slo my.toml"
+	@$(PY) -m benchmarks.capacity $(CAPACITY)
 
 bench-rollouts: env ## ten rollouts in a row under load
 	@$(PY) -m benchmarks.rollouts

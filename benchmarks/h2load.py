@@ -31,8 +31,11 @@ def available() -> bool:
     return shutil.which("h2load") is not None
 
 
-def run(target: Target, in_flight: int, seconds: float, within: Path | None = None) -> Observed:
-    """A closed loop; its files go into a folder below `within`, which is deleted.
+def run(
+    target: Target, in_flight: int, seconds: float, within: Path | None = None, *, per_s: float | None = None
+) -> Observed:
+    """A closed loop, or at most `per_s` calls a second at even distances; its files go into a folder below
+    `within`, which is deleted.
 
     Raises:
         BenchmarkError: it fails.
@@ -48,6 +51,8 @@ def run(target: Target, in_flight: int, seconds: float, within: Path | None = No
             for i, body in enumerate(bodies):
                 (Path(folder) / f"{i}.body").write_bytes(framed(body))
                 command = _command(Path(folder), i, target, in_flight // processes, seconds)
+                if per_s is not None:
+                    command[1:1] = [f"--rps={per_s / processes:g}"]
                 started.append(
                     subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from pathlib import Path
@@ -29,6 +30,16 @@ class Visitors:
     def draw(self) -> str:
         """One id."""
         return random.choices(self.ids, cum_weights=self._cumulative)[0]
+
+    def draw_active(self) -> str:
+        """One id of the most active hundredth."""
+        return random.choice(self.ids[: max(1, len(self.ids) // 100)])
+
+
+@functools.cache
+def visitors_of(data: Path) -> Visitors:
+    """Those of a folder; read once in a process."""
+    return Visitors(data)
 
 
 def newest_data(state_dir: Path) -> Path:

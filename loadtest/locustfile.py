@@ -1,228 +1,222 @@
-"""Users who look at their page, and sometimes click on it.
+"""Load on Riptide, and whether it keeps its service level.
 
-    locust -f loadtest/ --headless -u 50 -t 30s
+    locust -f loadtest/ --headless -u 50 -t 60s
 
-Each user calls, waits for the answer, and calls again (a closed loop; `--think-s` puts a pause between). So
-the throughput is what the gateway and this load generator reach together on this machine, and the latency is
-what callers see at that number of users.
+Fifty users who look at pages, click, and pause (`--think-s`): a closed loop. `--rate-per-user R` makes it an
+open one, in which each asks for R pages a second, whatever becomes of them. At the end stands what was
+measured, by version and by what became of a page, when something went wrong, and the verdict:
 
-A *failure* is a call without an answer, or an answer without items. A *degraded* answer is a page that
-the model did not make (see `degraded` in the .proto): no failure, but no full answer either. Both have rows
-of their own; the summary counts them apart. With a failure, or without any answer, Locust ends with status 1.
+- PASS, exit code 0: the service level (`slo.toml`, or the file that `--slo` names) is kept;
+- FAIL, 1: it is not; a line for each bound that is broken;
+- INVALID, 3: the load generator had no time left, so the figures are its own.
+
+Locust's tables count a degraded page, and a call without an answer, in rows of their own.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-import random
-import time
-from collections.abc import Callable, Iterator
+import json
+import math
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.experimental.gevent
-from locust import User, events, task
+from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
-from locust.stats import RequestStats, StatsEntry
 
-from client.riptide.v1 import recommender_pb2 as pb
-from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
-from client.tables import degraded_name
-from features.settings import load_settings
-from loadtest._visitors import Visitors, newest_data
+from loadtest._caller import address_of, visitors
+from loadtest._connections import connect
+from loadtest._report import Report, as_json, as_text, make_report
+from loadtest._shape import Shape
+from loadtest._tally import METER, Tally
+from loadtest.shapes import SHAPES
+from loadtest.slo import DEFAULT, read_service_level
 
-# After Locust has patched the standard library, and before any gRPC object exists.
-grpc.experimental.gevent.init_gevent()
+MIX = {
+    "browsing": (70, "known users who look, and click now and then"),
+    "anonymous": (15, "visitors of whom nothing is known"),
+    "heavy": (5, "the most active users: long pages, many events"),
+    "bulk": (5, "programs that want pages of a hundred, with reasons"),
+    "similar": (5, "users who go from an item to what is like it"),
+    "plain": (0, "known users who ask for a page, and do nothing with it"),
+}
+"""Option, which names a class of users → how many of them among a hundred by default, and what they do."""
 
-_SETTINGS = load_settings()
-_CONNECTIONS = 16
-"""Of each process; its users are spread over them. The kernel gives a connection to one gateway worker."""
-_CONNECT_S = 5.0
-_DEADLINE_S = 5.0
-_PAGE = 10
-_DIVERSE, _DIVERSITY = 0.1, 0.3
-"""The share of the pages that are asked for with diversity, and how much of it."""
-_RECOMMEND = "Recommend"
-_DEGRADED = "Recommend, degraded: "
-_FAILED = ", failed"
+_LOCAL = "here"
 
 
-@functools.cache
-def connect(address: str) -> Iterator[RecommenderStub]:
-    """This process's connections in turn, for ever; made when first wanted: they would not survive a fork.
+class Run:
+    """The run of this process: what its workers have sent, and its report once it is over."""
 
-    Raises:
-        ConnectionError: nothing answers at the address.
-    """
-    options = [
-        # Else gRPC gives all channels of a process one connection.
-        ("grpc.use_local_subchannel_pool", 1),
-        # As the client does: `http_proxy` is for the web.
-        ("grpc.enable_http_proxy", 0),
-    ]
-    channels = [grpc.insecure_channel(address, options=options) for _ in range(_CONNECTIONS)]
-    try:
-        for channel in channels:
-            grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
-    except grpc.FutureTimeoutError:
-        raise ConnectionError(f"no gateway answers at {address}: make up, or -H HOST:PORT") from None
-    return itertools.cycle([RecommenderStub(channel) for channel in channels])
+    def __init__(self) -> None:
+        self.sent = Tally()
+        self.report: Report | None = None
+        self.counts_from_all_there = False
 
 
-@functools.cache
-def visitors(data: str) -> Visitors:
-    """The user ids of this process; `data` empty: those of the newest data."""
-    return Visitors(Path(data) if data else newest_data(_SETTINGS.state_dir))
-
-
-class Visitor(User):
-    """Asks for a page again and again; records a click on it now and then."""
-
-    def __init__(self, environment: Environment) -> None:
-        super().__init__(environment)
-        options: Any = environment.parsed_options
-        self._stub = next(connect(address_of(environment)))
-        self._visitors = visitors(options.data)
-        self._think_s: float = options.think_s
-        self._page: tuple[str, list[str]] = ("", [])
-
-    def wait_time(self) -> float:
-        """Seconds between a call's answer and the next call."""
-        return self._think_s
-
-    @task(20)
-    def look(self) -> None:
-        """One page of a user."""
-        user_id = self._visitors.draw()
-        diversity = _DIVERSITY if random.random() < _DIVERSE else 0.0
-        request = pb.RecommendRequest(user_id=user_id, limit=_PAGE, diversity=diversity)
-        answer = self._call(_RECOMMEND, self._stub.Recommend, request)
-        self._page = (user_id, [item.item_id for item in answer.items] if answer else [])
-
-    @task(1)
-    def click(self) -> None:
-        """A click on one item of the page seen last."""
-        user_id, item_ids = self._page
-        if not item_ids:
-            return
-        event = pb.Event(
-            user_id=user_id, item_id=random.choice(item_ids), type=pb.EVENT_TYPE_CLICK, time=int(time.time())
-        )
-        self._call("RecordEvents", self._stub.RecordEvents, pb.RecordEventsRequest(events=[event]))
-
-    def _call(self, name: str, method: Callable[..., Any], request: Any) -> Any:
-        """The answer, or None; Locust is told of either, with the time between sending and receiving."""
-        answer = None
-        failure: Exception | None = None
-        start = time.perf_counter()
-        try:
-            answer = method(request, timeout=_DEADLINE_S)
-        except grpc.RpcError as error:
-            failure = CallFailed(error)
-            # A row of its own: the time of a refused connection says nothing about the time of an answer.
-            name += _FAILED
-        response_time_ms = (time.perf_counter() - start) * 1000
-        if isinstance(answer, pb.RecommendResponse):
-            name, failure = judge(answer)
-        self.environment.events.request.fire(
-            request_type="grpc",
-            name=name,
-            response_time=response_time_ms,
-            response_length=answer.ByteSize() if answer is not None else 0,
-            exception=failure,
-            context={},
-        )
-        return answer
-
-
-class CallFailed(Exception):
-    """A call without an answer. Two of one status count as one kind of failure, whatever their sentences."""
-
-    def __init__(self, error: Any) -> None:
-        super().__init__(error.code().name)
-
-
-class EmptyPage(Exception):
-    """An answer without items."""
-
-
-def judge(answer: pb.RecommendResponse) -> tuple[str, Exception | None]:
-    """The row that an answer is counted in, and why it is a failure, if it is."""
-    name = _RECOMMEND
-    if answer.degraded:
-        name = _DEGRADED + degraded_name(answer.degraded)
-    if not answer.items:
-        return name + _FAILED, EmptyPage("a page without items")
-    return name, None
-
-
-def address_of(environment: Environment) -> str:
-    """`host:port` of the gateway: -H, else the settings."""
-    return (environment.host or _SETTINGS.gateway_target).removeprefix("http://").rstrip("/")
+RUN = Run()
 
 
 def add_options(parser: LocustArgumentParser) -> None:
-    """Adds what Locust does not have."""
+    """Adds what Locust does not have; numbers stand in its web form, too."""
+    for name, (weight, what) in MIX.items():
+        parser.add_argument(
+            f"--{name}", type=int, default=weight, metavar="N", help=f"part of the users: {what}"
+        )
     parser.add_argument(
-        "--data", default="", help="prepared data to take user ids from; the newest in var/data"
+        "--think-s",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="mean pause of a browsing user between pages, seconds; a closed loop",
     )
-    parser.add_argument("--think-s", type=float, default=0.0, help="pause of a user between calls, seconds")
+    parser.add_argument(
+        "--rate-per-user",
+        type=float,
+        default=0.0,
+        metavar="R",
+        help="an open loop: pages a second that each user asks for, at random moments; 0: a closed loop",
+    )
+    parser.add_argument(
+        "--shape",
+        choices=list(SHAPES),
+        default="steady",
+        include_in_web_ui=False,
+        help="how the number of users changes, up to -u, during -t",
+    )
+    parser.add_argument(
+        "--data",
+        default="",
+        include_in_web_ui=False,
+        help="prepared data to take user ids from; the newest in var/data",
+    )
+    parser.add_argument(
+        "--slo", default=str(DEFAULT), include_in_web_ui=False, help="the service level, a TOML file"
+    )
+    parser.add_argument(
+        "--report", default="", include_in_web_ui=False, help="a file to write the figures to, as JSON"
+    )
 
 
 def check_first(environment: Environment, **_: object) -> None:
-    """Ends Locust with one line if there are no user ids or no gateway, before any user is started."""
-    if isinstance(environment.runner, MasterRunner):
-        return
+    """Ends Locust with one line if something is wrong, before any user is started; sets the shape."""
+    options: Any = environment.parsed_options
+    runner = environment.runner
     try:
-        options: Any = environment.parsed_options
-        visitors(options.data)
-        connect(address_of(environment))
-    except OSError as error:
+        read_service_level(Path(options.slo))
+        if options.report and not Path(options.report).resolve().parent.is_dir():
+            raise ValueError(f"--report: {Path(options.report).parent} is no folder")
+        if not isinstance(runner, MasterRunner):
+            visitors(options.data)
+            connect(address_of(environment))
+        share = SHAPES[options.shape]
+        if share is not None and not isinstance(runner, WorkerRunner):
+            if not options.run_time or not options.num_users:
+                raise ValueError(
+                    f"--shape {options.shape}: -u and -t say how many users there are, and for how long"
+                )
+            environment.shape_class = Shape(share, options)
+            environment.shape_class.runner = runner
+        if share is not None:
+            # Each step of a shape ends with all users spawned: figures are those of the whole run.
+            environment.reset_stats = False
+        RUN.counts_from_all_there = environment.reset_stats
+        set_mix(environment)
+    except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from error
 
 
-def summarise(environment: Environment, **_: object) -> None:
-    """Prints the summary; a run without an answer is no success."""
+def set_mix(environment: Environment) -> None:
+    """How many of each kind of user there are.
+
+    Raises:
+        ValueError: a number is negative, or all are 0.
+    """
+    options = vars(environment.parsed_options)
+    for name in ("think_s", "rate_per_user", *MIX):
+        if not (options[name] >= 0 and math.isfinite(options[name])):
+            raise ValueError(f"--{name.replace('_', '-')}: {options[name]} is no number from 0")
+    for kind in environment.user_classes:
+        kind.weight = options[kind.__name__.lower()]
+    if not any(kind.weight for kind in environment.user_classes):
+        raise ValueError(f"--{', --'.join(MIX)}: one of those who are to call has to be over 0")
+
+
+def begin(environment: Environment, **_: object) -> None:
+    """Forgets the run before; the web form may have another mix."""
+    set_mix(environment)
+    RUN.sent, RUN.report = Tally(), None
+    METER.start()
+
+
+def all_there(**_: object) -> None:
+    """The figures are those of all users, as those of Locust's tables."""
+    if RUN.counts_from_all_there:
+        RUN.sent = Tally()
+        METER.start()
+
+
+def end(environment: Environment, **_: object) -> None:
+    """What comes after the run takes none of its time."""
+    METER.stop()
+
+
+def send(client_id: str, data: dict[str, Any]) -> None:
+    """Of a worker: what it has counted since the last time, to the master."""
+    data["riptide"] = METER.take(client_id).to_message()
+
+
+def receive(client_id: str, data: dict[str, Any]) -> None:
+    """Of the master: adds what a worker has counted."""
+    RUN.sent.update(Tally.of_message(data["riptide"]))
+
+
+def report_of(environment: Environment) -> Report:
+    """The figures of the run so far."""
+    options: Any = environment.parsed_options
+    if not isinstance(environment.runner, MasterRunner):
+        RUN.sent.update(METER.take(_LOCAL))
+    users_there = options.num_users or getattr(environment.runner, "target_user_count", 0)
+    return make_report(
+        RUN.sent,
+        read_service_level(Path(options.slo)),
+        users=users_there,
+        rate_per_user=options.rate_per_user,
+        share=SHAPES[options.shape],
+    )
+
+
+def judge(environment: Environment, **_: object) -> None:
+    """Sets the exit code, and writes the figures if a file was named."""
+    options: Any = environment.parsed_options
     if isinstance(environment.runner, WorkerRunner):
         return
-    options: Any = environment.parsed_options
-    print(summary(environment.stats, options.num_users))
-    if environment.stats.total.num_requests == 0:
-        environment.process_exit_code = 1
+    RUN.report = report_of(environment)
+    environment.process_exit_code = RUN.report.code
+    if options.report:
+        Path(options.report).write_text(json.dumps(as_json(RUN.report), indent=1) + "\n", encoding="utf-8")
 
 
-def summary(stats: RequestStats, users: int | None) -> str:
-    """Throughput, latency and degraded share of the answered Recommend calls, and how many failed."""
-    rows = [row for row in stats.entries.values() if row.name.startswith(_RECOMMEND)]
-    answered = StatsEntry(stats, "answered", "grpc")
-    failed = degraded = 0
-    for row in rows:
-        if row.name.endswith(_FAILED):
-            failed += row.num_requests
-            continue
-        answered.extend(row)
-        degraded += row.num_requests if row.name.startswith(_DEGRADED) else 0
-    count = answered.num_requests
-    share = degraded / count if count else 0.0
-    seconds = (stats.total.last_request_timestamp or 0.0) - stats.total.start_time
-    rate = count / seconds if count and seconds > 0 else 0.0
-    p50, p99 = (answered.get_response_time_percentile(part) for part in (0.50, 0.99))
-    return "\n".join(
-        [
-            "",
-            f"Recommend, {users} users in a closed loop:",
-            f"  answered  {count}: {rate:.0f} per s, of them {rate * (1 - share):.0f} full answers",
-            f"  p50 {p50:.0f} ms, p99 {p99:.0f} ms",
-            f"  degraded  {degraded} ({share:.2%})",
-            f"  failed    {failed}; of calls of every kind {stats.total.num_failures}",
-        ]
-    )
+def summarise(**_: object) -> None:
+    """Prints the summary, after Locust's tables."""
+    if RUN.report is not None:
+        print(as_text(RUN.report), flush=True)
+
+
+def show_in_web_mode(environment: Environment, **_: object) -> None:
+    """A run that was started from the web page ends long before Locust does."""
+    if environment.web_ui is not None and not isinstance(environment.runner, WorkerRunner):
+        print(as_text(report_of(environment)), flush=True)
 
 
 events.init_command_line_parser.add_listener(add_options)
 events.init.add_listener(check_first)
-events.quitting.add_listener(summarise)
+events.test_start.add_listener(begin)
+events.spawning_complete.add_listener(all_there)
+events.test_stopping.add_listener(end)
+events.report_to_master.add_listener(send)
+events.worker_report.add_listener(receive)
+events.test_stop.add_listener(show_in_web_mode)
+events.quitting.add_listener(judge)
+events.quit.add_listener(summarise)

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "stack": {"client", "features"},
 }
 # How a process is configured is one file for all: these read it though their package does not use features.
-READS_SETTINGS = {"client/__main__.py", "loadtest/locustfile.py"}
+READS_SETTINGS = {"client/__main__.py", "loadtest/_caller.py"}
 
 # One calls the model on the way of a request; the other asks, beside it, which versions there are.
 SPEAKS_TO_TRITON = {"gateway/scorer.py", "gateway/versions.py"}

@@ -1,0 +1,159 @@
+"""What a run has measured. Each process counts for itself; Locust's master adds up what its workers send."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from loadtest._histogram import Histogram
+
+RECOMMEND = "Recommend"
+FULL = ""
+"""The outcome of a page that the model made; of a degraded one it is the reason's name."""
+FAILED = "failed: "
+"""What the outcome of a call without an answer begins with; the status follows, or EMPTY_PAGE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What calls are counted by."""
+
+    method: str
+    version: str
+    """Of the model that answered, `recommender 3`; empty if nobody did, or if the method does not tell."""
+    cohort: str
+    outcome: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was no answer."""
+        return self.outcome.startswith(FAILED)
+
+
+@dataclass(slots=True)
+class Process:
+    """A process of the load generator."""
+
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of one core. Python uses one at most."""
+        return self.cpu_s / self.wall_s if self.wall_s else 0.0
+
+
+@dataclass(slots=True)
+class Second:
+    """The calls of Recommend that ended in one second."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    latency: Histogram = field(default_factory=Histogram)
+    """Of those that were answered."""
+
+
+@dataclass
+class Tally:
+    """Calls, when they were due, and what it cost to make them."""
+
+    latency: dict[Row, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
+    """From the moment that a call was due until its answer."""
+    late: Histogram = field(default_factory=Histogram)
+    """From the moment that a page was due until it was asked for: what the generator itself adds."""
+    offered: int = 0
+    """Pages that were due in an open loop."""
+    seconds: dict[int, Second] = field(default_factory=lambda: defaultdict(Second))
+    """By Unix second."""
+    processes: dict[str, Process] = field(default_factory=lambda: defaultdict(Process))
+    """Name of a process of the generator → what it used."""
+
+    def count(self, row: Row, due: float, sent: float, ended: float) -> None:
+        """Counts one call; moments are those of `time.perf_counter`, seconds."""
+        self.latency[row].add((ended - due) * 1e3)
+        if row.method == RECOMMEND:
+            self.late.add((sent - due) * 1e3)
+            second = self.seconds[int(time.time())]
+            second.outcomes[row.outcome] += 1
+            if not row.failed:
+                second.latency.add((ended - due) * 1e3)
+
+    def update(self, other: Tally) -> None:
+        """Adds what another one has counted."""
+        for row, histogram in other.latency.items():
+            self.latency[row].update(histogram)
+        self.late.update(other.late)
+        self.offered += other.offered
+        for at, second in other.seconds.items():
+            self.seconds[at].outcomes.update(second.outcomes)
+            self.seconds[at].latency.update(second.latency)
+        for name, process in other.processes.items():
+            mine = self.processes[name]
+            mine.cpu_s += process.cpu_s
+            mine.wall_s += process.wall_s
+
+    def to_message(self) -> dict[str, Any]:
+        """As Locust sends it from a worker to its master."""
+        return {
+            "latency": [
+                [*dataclasses.astuple(row), dict(histogram.buckets)]
+                for row, histogram in self.latency.items()
+            ],
+            "late": dict(self.late.buckets),
+            "offered": self.offered,
+            "seconds": {
+                at: [dict(second.outcomes), dict(second.latency.buckets)]
+                for at, second in self.seconds.items()
+            },
+            "processes": {name: dataclasses.astuple(each) for name, each in self.processes.items()},
+        }
+
+    @classmethod
+    def of_message(cls, message: Mapping[str, Any]) -> Tally:
+        """What `to_message` made."""
+        tally = cls(late=Histogram(message["late"]), offered=message["offered"])
+        for *names, buckets in message["latency"]:
+            tally.latency[Row(*names)].update(Histogram(buckets))
+        for at, (outcomes, buckets) in message["seconds"].items():
+            tally.seconds[at] = Second(Counter(outcomes), Histogram(buckets))
+        for name, used in message["processes"].items():
+            tally.processes[name] = Process(*used)
+        return tally
+
+
+class Meter:
+    """The tally of this process, and the processor time and time since it was last handed out."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Begins anew: what was counted is forgotten."""
+        self.tally = Tally()
+        self._runs, self._cpu, self._wall = True, time.process_time(), time.perf_counter()
+
+    def stop(self) -> None:
+        """The run is over: what comes now takes none of its time."""
+        if self._runs:
+            self._runs = False
+            self._cpu, self._wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
+
+    def take(self, name: str) -> Tally:
+        """What was counted since the last time, with what this process, named so, used for it."""
+        tally = self.tally
+        if self._runs:
+            cpu, wall = self._cpu, self._wall
+            self.start()
+            tally.processes[name] = Process(self._cpu - cpu, self._wall - wall)
+        else:
+            self.tally = Tally()
+            tally.processes[name] = Process(self._cpu, self._wall)
+            self._cpu = self._wall = 0.0
+        return tally
+
+
+METER = Meter()
+"""That of this process."""

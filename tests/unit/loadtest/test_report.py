@@ -1,0 +1,168 @@
+"""What is made of what was measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+import pytest
+
+from loadtest._histogram import Histogram
+from loadtest._report import FAIL, INVALID, PASS, Moment, as_json, as_text, make_report
+from loadtest._tally import FAILED, FULL, RECOMMEND, Process, Row, Second, Tally
+from loadtest.shapes import ramp
+from loadtest.slo import ServiceLevel
+
+LEVEL = ServiceLevel(p50_ms=50, p99_ms=100, error_rate=0.1, degraded_rate=0.1, achieved=0.9)
+START = 1_700_000_000
+
+
+def row(outcome: str = FULL, version: int = 3, method: str = RECOMMEND) -> Row:
+    return Row(method, f"recommender {version}", "stable", outcome)
+
+
+def tally_of(*pages: tuple[int, str, float], wall_s: float = 10.0, cpu_s: float = 1.0) -> Tally:
+    """(second, outcome, ms) of each page."""
+    tally = Tally()
+    for at, outcome, ms in pages:
+        tally.latency[row(outcome)].add(ms)
+        second = tally.seconds[START + at]
+        second.outcomes[outcome] += 1
+        if not outcome.startswith(FAILED):
+            second.latency.add(ms)
+        tally.late.add(0.1)
+    tally.processes["here"] = Process(cpu_s, wall_s)
+    return tally
+
+
+def report(tally: Tally, **changes: Any) -> Any:
+    return make_report(tally, LEVEL, **{"users": 5, "rate_per_user": 0.0} | changes)
+
+
+GOOD = [(second, FULL, 10.0) for second in range(10)]
+
+
+def test_a_run_that_keeps_the_level_passes_and_says_what_was_asked_for() -> None:
+    done = report(tally_of(*GOOD))
+    assert done.code == PASS
+    assert (done.pages.count, done.pages.per_s) == (10, 1.0)
+    assert done.pages.p50_ms == pytest.approx(10, rel=0.01)
+    text = as_text(done)
+    assert "Recommend, 5 users in a closed loop, 10 s:" in text
+    assert "answered   10: 1.0 per s, p50 10.0 ms, p99 10.0 ms" in text
+    assert text.endswith("PASS: p50_ms 50, p99_ms 100, error_rate 0.1, degraded_rate 0.1, achieved 0.9")
+
+
+def test_what_is_broken_is_named_and_a_user_of_whom_nothing_is_known_breaks_nothing() -> None:
+    done = report(tally_of(*GOOD, (4, "MODEL_UNAVAILABLE", 10.0), (4, "STALE_VECTOR", 10.0)))
+    assert done.code == FAIL
+    assert done.degraded == 2
+    assert "FAIL: degraded_rate: 16.667%, at most 10.000% wanted" in as_text(done)
+    assert report(tally_of(*GOOD, *[(4, "COLD_START", 10.0)] * 20)).code == PASS
+
+
+def test_failed_calls_count_as_errors_and_not_as_pages() -> None:
+    tally = tally_of(*GOOD, (5, FAILED + "UNAVAILABLE", 1.0))
+    tally.latency[Row("RecordEvents", "", "", FAILED + "INTERNAL")].add(1.0)
+    done = report(tally)
+    assert (done.pages.count, done.calls, done.failed) == (10, 12, 2)
+    assert done.breaches == ["error_rate: 16.667%, at most 10.000% wanted"]
+
+
+def test_each_version_and_outcome_has_a_line() -> None:
+    tally = tally_of(*GOOD)
+    tally.latency[row("MODEL_UNAVAILABLE", version=4)].update(Histogram({0: 3}))
+    lines = [line.split() for line in as_text(report(tally)).splitlines()]
+    assert ["Recommend", "recommender", "3", "stable", "10", "1.0", "10.0", "10.0"] in lines
+    assert ["Recommend", "recommender", "4", "stable", "MODEL_UNAVAILABLE", "3", "0.3", "1.0", "1.0"] in lines
+
+
+def test_in_an_open_loop_what_was_due_and_not_answered_is_missing() -> None:
+    tally = tally_of(*GOOD)
+    tally.offered = 20
+    done = report(tally, rate_per_user=0.5)
+    assert done.achieved == 0.5
+    assert "achieved   50.0% of 20 pages that were due" in as_text(done)
+    assert "in an open loop, 2 pages/s due" in as_text(done)
+    assert done.breaches == ["achieved: 50.0% of what was due, at least 90.0% wanted"]
+
+
+def test_when_the_generator_had_no_time_left_the_run_is_invalid_whatever_it_measured() -> None:
+    busy = report(tally_of(*GOOD, wall_s=10, cpu_s=9.5))
+    assert busy.code == INVALID
+    assert "INVALID: the load generator used 95% of a core" in as_text(busy)
+    assert "PASS" not in as_text(busy)
+
+    tally = tally_of(*GOOD)
+    tally.processes["another"] = Process(9.5, 10)
+    assert report(tally).code == INVALID, "one of several is enough"
+
+    late = tally_of(*GOOD)
+    late.late = Histogram({bucket_of(8.0): 10})
+    assert report(late).code == INVALID
+    assert "asked for pages 8.0 ms late" in as_text(report(late))
+    late.late = Histogram({bucket_of(4.9): 10})
+    assert report(late).code == PASS, "a timer's grain"
+
+
+def bucket_of(ms: float) -> int:
+    histogram = Histogram()
+    histogram.add(ms)
+    return next(iter(histogram.buckets))
+
+
+def test_a_run_without_a_page_is_invalid() -> None:
+    assert report(Tally()).code == INVALID
+    assert "INVALID: no page was asked for" in as_text(report(Tally()))
+
+
+def test_the_moments_in_which_something_went_wrong_are_told() -> None:
+    wrong = [(second, "MODEL_UNAVAILABLE", 10.0) for second in (3, 4, 6)]
+    done = report(tally_of(*GOOD, *wrong, (9, "MODEL_UNAVAILABLE", 1.0), (8, FAILED + "UNAVAILABLE", 1.0)))
+    assert done.moments == [
+        Moment("MODEL_UNAVAILABLE", START + 3, START + 6, 3, 7),
+        Moment(FAILED + "UNAVAILABLE", START + 8, START + 8, 1, 2),
+        Moment("MODEL_UNAVAILABLE", START + 9, START + 9, 1, 2),
+    ]
+    assert "3 s to 6 s into the run, 3 of 7 pages" in as_text(done)
+
+
+def test_a_run_with_a_shape_has_a_line_for_each_part_of_it() -> None:
+    pages = [(second, FULL, 10.0 if second < 90 else 40.0) for second in range(100)]
+    done = report(tally_of(*pages, (95, "STALE_VECTOR", 40.0), wall_s=100), users=50, share=ramp)
+    assert [part.users for part in done.parts] == list(range(5, 55, 5))
+    assert [part.pages.count for part in done.parts] == [10] * 9 + [11]
+    assert done.parts[0].pages.p99_ms == pytest.approx(10, rel=0.01)
+    assert done.parts[-1].pages.p99_ms == pytest.approx(40, rel=0.01)
+    assert [part.degraded for part in done.parts] == [0] * 9 + [1]
+    short = report(tally_of(*GOOD[:3]), share=ramp)
+    assert [part.pages.count for part in short.parts] == [1, 1, 1]
+
+
+def test_what_workers_send_adds_up_to_what_one_would_have_counted() -> None:
+    first = tally_of(*GOOD, (5, FAILED + "UNAVAILABLE", 2.0))
+    second = tally_of((5, "STALE_VECTOR", 3.0), (7, FULL, 4.0), wall_s=3, cpu_s=2)
+    second.processes["there"] = second.processes.pop("here")
+    first.offered, second.offered = 7, 8
+    sum_of_both = Tally()
+    for tally in (first, second):
+        # As Locust packs what it sends.
+        packed = msgpack.dumps(tally.to_message(), use_bin_type=True)
+        sum_of_both.update(Tally.of_message(msgpack.loads(packed, raw=False, strict_map_key=False)))
+    assert sum_of_both.latency[row(FULL)].count == 11
+    assert sum_of_both.latency[row("STALE_VECTOR")].count == 1
+    assert sum_of_both.late.count == 13
+    assert sum_of_both.offered == 15
+    assert sum_of_both.processes == {"here": Process(1.0, 10.0), "there": Process(2.0, 3.0)}
+    then: Second = sum_of_both.seconds[START + 5]
+    assert then.outcomes == {FULL: 1, FAILED + "UNAVAILABLE": 1, "STALE_VECTOR": 1}
+    assert then.latency.count == 2
+
+
+def test_the_json_has_what_the_summary_has() -> None:
+    written = json.loads(json.dumps(as_json(report(tally_of(*GOOD)))))
+    assert written["verdict"] == "PASS"
+    assert written["pages"]["count"] == 10
+    assert written["rows"][0]["version"] == "recommender 3"
+    assert written["level"]["p99_ms"] == 100
