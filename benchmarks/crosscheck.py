@@ -1,8 +1,8 @@
 """`python -m benchmarks.crosscheck`: the same call at the same rate, from Locust and from h2load.
 
 On what `make up` has started. Both ask for a page of ten of a known user, in turn, several rounds. What is
-not alike: Locust's calls come as a Poisson process, and their latency counts from when they were due; h2load's
-come at even distances, count from when they left, and are for the same four users all along.
+not alike: Locust's calls come as a Poisson process, and their latency counts from when they were due;
+h2load's come at even distances, count from when they left, and are for four users alone.
 """
 
 from __future__ import annotations

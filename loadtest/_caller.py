@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent  # type: ignore[import-untyped]
+import gevent.pool  # type: ignore[import-untyped]
 import grpc
 from locust import User, task
 from locust.env import Environment
@@ -42,7 +43,8 @@ class Caller(User):
         options: Any = environment.parsed_options
         self.options = options
         self.stub = next(connect(address_of(environment)))
-        self.visitors = visitors(options.data)
+        self.visitors = visitors()
+        self._visits = gevent.pool.Group()
         self._due = time.perf_counter() + random.random() * self._pause_s()  # not all at once
         self.begin()
 
@@ -61,17 +63,28 @@ class Caller(User):
         """Not before the first visit is due."""
         gevent.sleep(self.wait_time())
 
+    def on_stop(self) -> None:
+        """What it has begun ends with it."""
+        self._visits.kill()
+
     @task
     def next_visit(self) -> None:
         """The visit that is due; in an open loop it is not waited for."""
         due, rate = self._due, float(self.options.rate_per_user)
         if rate > 0:
-            METER.tally.offered += 1
-            gevent.spawn(self.visit, due)
+            self._visits.spawn(self._visit_unwatched, due)
             self._due = due + random.expovariate(rate)
         else:
             self.visit(due)
             self._due = time.perf_counter() + self._pause_s()
+
+    def _visit_unwatched(self, due: float) -> None:
+        """Locust does not see what is raised in a greenlet that is not its own."""
+        try:
+            self.visit(due)
+        except Exception as error:
+            told = self.environment.events.user_error
+            told.fire(user_instance=self, exception=error, tb=error.__traceback__)
 
     def look(self) -> None:
         """A look at a page, before it is clicked on: half a pause."""
@@ -84,25 +97,27 @@ class Caller(User):
 
     def call(self, name: str, method: Callable[..., Any], request: Any, due: float | None = None) -> Any:
         """The answer, or None. It is counted, with the time from when it was due, or else from now."""
-        sent = time.perf_counter()
-        due = sent if due is None else due
+        in_open_loop = due is not None and self.options.rate_per_user > 0
+        call = METER.leaves(name, time.perf_counter() if due is None else due, is_offered=in_open_loop)
         answer: Any = None
         failure: CallFailed | None = None
         try:
             answer = method(request, timeout=_DEADLINE_S)
         except grpc.RpcError as error:
             failure = CallFailed(error.code().name)
-        ended = time.perf_counter()
+        except gevent.GreenletExit:
+            METER.is_given_up(call)
+            raise
         if isinstance(answer, pb.RecommendResponse) and not answer.items:
             answer, failure = None, CallFailed("EMPTY_PAGE")
         row = row_of(name, answer, failure)
-        METER.tally.count(row, due, sent, ended)
+        took_s = METER.ends(call, row)
         # Rows of their own in Locust's tables: how soon a connection is refused says nothing about answers.
         shown = f"{name}, failed" if failure else f"{name}, degraded: {row.outcome}" if row.outcome else name
         self.environment.events.request.fire(
             request_type="grpc",
             name=shown,
-            response_time=(ended - due) * 1000,
+            response_time=took_s * 1000,
             response_length=answer.ByteSize() if answer is not None else 0,
             exception=failure,
             context={},
@@ -134,6 +149,26 @@ def address_of(environment: Environment) -> str:
     return (environment.host or SETTINGS.gateway_target).removeprefix("http://").rstrip("/")
 
 
-def visitors(data: str) -> Visitors:
-    """The user ids of this process; `data` empty: those of the newest data."""
-    return visitors_of(Path(data) if data else newest_data(SETTINGS.state_dir))
+_DATA: list[Path] = []
+
+
+def use_data(data: str) -> None:
+    """Takes user ids from this folder, or from the newest data if it is empty: of this machine, whatever the
+    master on another has.
+
+    Raises:
+        ValueError: there are none; the sentence says where.
+    """
+    folder = Path(data) if data else newest_data(SETTINGS.state_dir)
+    try:
+        visitors_of(folder)
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"--data: {folder} has no events.parquet with a column user_id and users in it"
+        ) from error
+    _DATA[:] = [folder]
+
+
+def visitors() -> Visitors:
+    """The user ids of this process."""
+    return visitors_of(_DATA[0])

@@ -16,6 +16,10 @@ FULL = ""
 """The outcome of a page that the model made; of a degraded one it is the reason's name."""
 FAILED = "failed: "
 """What the outcome of a call without an answer begins with; the status follows, or EMPTY_PAGE."""
+UNANSWERED = f"{FAILED}UNANSWERED"
+"""Of a call that had waited for longer than this when its user went or the run ended:"""
+_LONG_S = 1.0
+_WINDOW_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +43,20 @@ class Process:
     """A process of the load generator."""
 
     cpu_s: float = 0.0
+    """Of all its threads."""
     wall_s: float = 0.0
+    busiest: float = 0.0
+    """The largest share of some seconds in which the thread that runs its users was at work; 1 is all."""
 
     @property
     def share(self) -> float:
-        """Of one core. Python uses one at most."""
+        """Of one core."""
         return self.cpu_s / self.wall_s if self.wall_s else 0.0
 
 
 @dataclass(slots=True)
 class Second:
-    """The calls of Recommend that ended in one second."""
+    """The calls of Recommend that were due in one second."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     latency: Histogram = field(default_factory=Histogram)
@@ -76,7 +83,7 @@ class Tally:
         self.latency[row].add((ended - due) * 1e3)
         if row.method == RECOMMEND:
             self.late.add((sent - due) * 1e3)
-            second = self.seconds[int(time.time())]
+            second = self.seconds[int(time.time() - (time.perf_counter() - due))]
             second.outcomes[row.outcome] += 1
             if not row.failed:
                 second.latency.add((ended - due) * 1e3)
@@ -94,6 +101,7 @@ class Tally:
             mine = self.processes[name]
             mine.cpu_s += process.cpu_s
             mine.wall_s += process.wall_s
+            mine.busiest = max(mine.busiest, process.busiest)
 
     def to_message(self) -> dict[str, Any]:
         """As Locust sends it from a worker to its master."""
@@ -124,6 +132,17 @@ class Tally:
         return tally
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A call in flight; moments are those of `time.perf_counter`."""
+
+    method: str
+    due: float
+    sent: float
+    is_offered: bool
+    """Whether it counts as a page that was due in an open loop."""
+
+
 class Meter:
     """The tally of this process, and the processor time and time since it was last handed out."""
 
@@ -131,13 +150,52 @@ class Meter:
         self.start()
 
     def start(self) -> None:
-        """Begins anew: what was counted is forgotten."""
+        """Begins anew: what was counted is forgotten, and so are calls in flight."""
+        self._runs = True
+        self._open: set[Call] = set()
+        self._begin()
+
+    def _begin(self) -> None:
         self.tally = Tally()
-        self._runs, self._cpu, self._wall = True, time.process_time(), time.perf_counter()
+        self._cpu, self._wall, self._busiest = time.process_time(), time.perf_counter(), 0.0
+        self._window = self._wall, time.thread_time()
+
+    def leaves(self, method: str, due: float, *, is_offered: bool = False) -> Call:
+        """A call leaves now."""
+        call = Call(method, due, time.perf_counter(), is_offered)
+        if self._runs:
+            self._open.add(call)
+            self.tally.offered += is_offered
+        return call
+
+    def ends(self, call: Call, row: Row) -> float:
+        """It has its answer, or has failed; from when it was due, seconds."""
+        now = time.perf_counter()
+        if call in self._open:
+            self._open.remove(call)
+            self.tally.count(row, call.due, call.sent, now)
+            self._look_at_time(now)
+        return now - call.due
+
+    def is_given_up(self, call: Call) -> None:
+        """Nobody waits for it any more: its user goes, or the run ends.
+
+        One that has waited long has failed; of another nothing is known, so that it was never due.
+        """
+        if call not in self._open:
+            return
+        self._open.remove(call)
+        now = time.perf_counter()
+        if now - call.due > _LONG_S:
+            self.tally.count(Row(call.method, "", "", UNANSWERED), call.due, call.sent, now)
+        else:
+            self.tally.offered -= call.is_offered
 
     def stop(self) -> None:
-        """The run is over: what comes now takes none of its time."""
+        """The run is over: what comes now takes none of its time, and counts no more."""
         if self._runs:
+            for call in list(self._open):
+                self.is_given_up(call)
             self._runs = False
             self._cpu, self._wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
 
@@ -145,14 +203,24 @@ class Meter:
         """What was counted since the last time, with what this process, named so, used for it."""
         tally = self.tally
         if self._runs:
-            cpu, wall = self._cpu, self._wall
-            self.start()
-            tally.processes[name] = Process(self._cpu - cpu, self._wall - wall)
-        else:
+            cpu, wall, busiest = self._cpu, self._wall, self._busiest
+            window = self._window
+            self._begin()
+            self._window = window
+            tally.processes[name] = Process(self._cpu - cpu, self._wall - wall, busiest)
+        elif self._wall:
             self.tally = Tally()
-            tally.processes[name] = Process(self._cpu, self._wall)
+            tally.processes[name] = Process(self._cpu, self._wall, self._busiest)
             self._cpu = self._wall = 0.0
         return tally
+
+    def _look_at_time(self, now: float) -> None:
+        """Users are greenlets of one thread: how busy that is, is what bounds them."""
+        since, at_work = self._window
+        if now - since >= _WINDOW_S:
+            thread = time.thread_time()
+            self._busiest = max(self._busiest, (thread - at_work) / (now - since))
+            self._window = now, thread
 
 
 METER = Meter()

@@ -18,10 +18,18 @@ class Visitors:
     """Real user ids, drawn the more often the more active they were."""
 
     def __init__(self, data: Path) -> None:
-        """`data` holds `events.parquet` as `python -m training run` prepares it."""
+        """`data` holds `events.parquet` as `python -m training run` prepares it.
+
+        Raises:
+            OSError: it does not.
+            KeyError: it has no column `user_id`.
+            ValueError: it has no rows.
+        """
         # Not read_table: that imports pandas.
         with pyarrow.parquet.ParquetFile(data / "events.parquet") as file:
-            user_ids = file.read(columns=["user_id"]).column(0)
+            user_ids = file.read(columns=["user_id"])["user_id"]
+        if not len(user_ids):
+            raise ValueError("no users")
         counts = pyarrow.compute.value_counts(user_ids).to_pylist()
         counts.sort(key=lambda count: (-count["counts"], count["values"]))
         self.ids: list[str] = [count["values"] for count in counts]

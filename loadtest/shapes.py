@@ -23,7 +23,7 @@ def spike(part: float) -> float:
 
 
 def soak(part: float) -> float:
-    """All, all the time; the summary has a line on how the end differs from the beginning."""
+    """All, all the time: how the end differs from the beginning is in the summary's lines."""
     return 1.0
 
 

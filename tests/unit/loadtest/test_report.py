@@ -22,7 +22,7 @@ def row(outcome: str = FULL, version: int = 3, method: str = RECOMMEND) -> Row:
     return Row(method, f"recommender {version}", "stable", outcome)
 
 
-def tally_of(*pages: tuple[int, str, float], wall_s: float = 10.0, cpu_s: float = 1.0) -> Tally:
+def tally_of(*pages: tuple[int, str, float], wall_s: float = 10.0, busiest: float = 0.1) -> Tally:
     """(second, outcome, ms) of each page."""
     tally = Tally()
     for at, outcome, ms in pages:
@@ -32,7 +32,7 @@ def tally_of(*pages: tuple[int, str, float], wall_s: float = 10.0, cpu_s: float 
         if not outcome.startswith(FAILED):
             second.latency.add(ms)
         tally.late.add(0.1)
-    tally.processes["here"] = Process(cpu_s, wall_s)
+    tally.processes["here"] = Process(1.0, wall_s, busiest)
     return tally
 
 
@@ -89,20 +89,20 @@ def test_in_an_open_loop_what_was_due_and_not_answered_is_missing() -> None:
 
 
 def test_when_the_generator_had_no_time_left_the_run_is_invalid_whatever_it_measured() -> None:
-    busy = report(tally_of(*GOOD, wall_s=10, cpu_s=9.5))
+    busy = report(tally_of(*GOOD, busiest=0.95))
     assert busy.code == INVALID
-    assert "INVALID: the load generator used 95% of a core" in as_text(busy)
+    assert "INVALID: the load generator was at work for 95% of some seconds" in as_text(busy)
     assert "PASS" not in as_text(busy)
 
     tally = tally_of(*GOOD)
-    tally.processes["another"] = Process(9.5, 10)
+    tally.processes["another"] = Process(1.0, 10.0, 0.95)
     assert report(tally).code == INVALID, "one of several is enough"
 
     late = tally_of(*GOOD)
-    late.late = Histogram({bucket_of(8.0): 10})
+    late.late = Histogram({bucket_of(12.0): 10})
     assert report(late).code == INVALID
-    assert "asked for pages 8.0 ms late" in as_text(report(late))
-    late.late = Histogram({bucket_of(4.9): 10})
+    assert "asked for pages 12.0 ms late" in as_text(report(late))
+    late.late = Histogram({bucket_of(9.8): 10})
     assert report(late).code == PASS, "a timer's grain"
 
 
@@ -112,9 +112,29 @@ def bucket_of(ms: float) -> int:
     return next(iter(histogram.buckets))
 
 
-def test_a_run_without_a_page_is_invalid() -> None:
+def test_a_run_without_a_call_is_invalid() -> None:
     assert report(Tally()).code == INVALID
-    assert "INVALID: no page was asked for" in as_text(report(Tally()))
+    assert "INVALID: nothing was asked for" in as_text(report(Tally()))
+
+
+def test_what_went_wrong_with_the_generator_makes_it_invalid_and_hides_no_breach() -> None:
+    done = report(tally_of(*GOOD, *[(4, "MODEL_UNAVAILABLE", 10.0)] * 5), defects=["a worker went missing"])
+    assert done.code == INVALID
+    lines = as_text(done).splitlines()
+    assert lines[-1] == "INVALID: a worker went missing"
+    assert lines[-2].startswith("FAIL: degraded_rate")
+
+
+def test_where_nobody_answers_the_generator_is_not_to_blame() -> None:
+    tally = tally_of(*[(second, FAILED + "UNAVAILABLE", 10.0) for second in range(10)])
+    tally.late = Histogram({bucket_of(12.0): 10})
+    assert report(tally).code == FAIL
+
+
+def test_a_part_without_answers_lasted_as_long_as_any() -> None:
+    pages = [(second, FULL, 10.0) for second in range(100) if second % 10 < 5]
+    done = report(tally_of(*pages, (99, FULL, 10.0), wall_s=100), share=ramp)
+    assert [part.pages.per_s for part in done.parts] == [0.5] * 9 + [0.6]
 
 
 def test_the_moments_in_which_something_went_wrong_are_told() -> None:
@@ -142,7 +162,7 @@ def test_a_run_with_a_shape_has_a_line_for_each_part_of_it() -> None:
 
 def test_what_workers_send_adds_up_to_what_one_would_have_counted() -> None:
     first = tally_of(*GOOD, (5, FAILED + "UNAVAILABLE", 2.0))
-    second = tally_of((5, "STALE_VECTOR", 3.0), (7, FULL, 4.0), wall_s=3, cpu_s=2)
+    second = tally_of((5, "STALE_VECTOR", 3.0), (7, FULL, 4.0), wall_s=3, busiest=0.7)
     second.processes["there"] = second.processes.pop("here")
     first.offered, second.offered = 7, 8
     sum_of_both = Tally()
@@ -154,7 +174,10 @@ def test_what_workers_send_adds_up_to_what_one_would_have_counted() -> None:
     assert sum_of_both.latency[row("STALE_VECTOR")].count == 1
     assert sum_of_both.late.count == 13
     assert sum_of_both.offered == 15
-    assert sum_of_both.processes == {"here": Process(1.0, 10.0), "there": Process(2.0, 3.0)}
+    assert sum_of_both.processes == {
+        "here": Process(1.0, 10.0, 0.1),
+        "there": Process(1.0, 3.0, 0.7),
+    }
     then: Second = sum_of_both.seconds[START + 5]
     assert then.outcomes == {FULL: 1, FAILED + "UNAVAILABLE": 1, "STALE_VECTOR": 1}
     assert then.latency.count == 2
