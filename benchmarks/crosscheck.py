@@ -69,7 +69,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.crosscheck", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--rate", type=float, default=200.0, help="pages a second")
+    parser.add_argument("--rate", type=float, default=100.0, help="pages a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="of one run")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

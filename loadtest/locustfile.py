@@ -125,9 +125,10 @@ def check_first(environment: Environment, **_: object) -> None:
         # A master that has forked its workers looks, too: they could only end, and it would wait for them.
         if not isinstance(runner, MasterRunner) or options.processes:
             use_data(options.data)
-        # A worker is told by its master whom to call, unless it has been forked by one.
-        if environment.host or not isinstance(runner, MasterRunner | WorkerRunner) or options.processes:
-            look_for(address_of(environment), for_calls=not isinstance(runner, MasterRunner | WorkerRunner))
+            # A worker elsewhere is told by its master whom to call.
+            if environment.host or options.processes or not isinstance(runner, WorkerRunner):
+                is_alone = not isinstance(runner, MasterRunner | WorkerRunner)
+                look_for(address_of(environment), for_calls=is_alone)
         share = SHAPES[options.shape]
         if share is not None and not isinstance(runner, WorkerRunner):
             if not options.run_time or not options.num_users:
