@@ -336,8 +336,11 @@ def test_health_says_that_gateway_and_model_serve(deployment: Deployment) -> Non
 
 def test_locust_runs_from_the_folder_and_prints_its_figures(deployment: Deployment) -> None:
     done = deployment.run("locust", "-f", "loadtest/", "--headless", "-u", "10", "-t", "5s")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "p99" in done.stdout + done.stderr
+    # Whether this machine keeps the service level, and has time for the generator, is not asked here.
+    verdict = done.stdout.splitlines()[-1].split(":")[0]
+    assert (verdict, done.returncode) in {("PASS", 0), ("FAIL", 1), ("INVALID", 3)}, done.stdout + done.stderr
+    assert "failed     0 of " in done.stdout
+    assert "recommender 1" in done.stdout
 
 
 async def test_diversity_keeps_the_best_item_and_changes_what_follows(gateway: RecommenderStub) -> None:
