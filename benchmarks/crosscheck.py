@@ -8,19 +8,16 @@ h2load's come at even distances, count from when they left, and are for four use
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-
-import pyarrow.parquet
 
 from benchmarks import h2load
 from benchmarks.capacity import run_locust
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, translated
+from benchmarks.processes import users_of
+from benchmarks.section import spread
 from benchmarks.target import recommend
 from features.settings import load_settings
 
@@ -44,24 +41,13 @@ class Seen:
 
 def table(rate: float, seen: dict[str, list[Seen]]) -> str:
     """A row for each generator, medians (lowest–highest), and the ratio of what was answered, by rounds."""
-
-    def spread(values: Sequence[float], digits: int) -> str:
-        middle, least, most = (f"{f(values):.{digits}f}" for f in (statistics.median, min, max))
-        return f"{middle} ({least}–{most})"
-
     lines = [f"| {rate:g} pages a second due | answered/s | p50, ms | p99, ms | cores |", "|" + "---|" * 5]
     for name, rounds in seen.items():
-        columns: list[tuple[Callable[[Seen], float], int]] = [
-            (lambda each: each.per_s, 1),
-            (lambda each: each.p50_ms, 2),
-            (lambda each: each.p99_ms, 2),
-            (lambda each: each.cores, 2),
-        ]
-        cells = [spread([pick(each) for each in rounds], digits) for pick, digits in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        columns = zip(*map(astuple, rounds), strict=True)
+        lines.append(f"| {name} | " + " | ".join(str(spread(column)) for column in columns) + " |")
     first, second = seen.values()
     ratios = [mine.per_s / other.per_s for mine, other in zip(first, second, strict=True)]
-    return "\n".join([*lines, "", f"answered, {' / '.join(seen)}: {spread(ratios, 3)}"])
+    return "\n".join([*lines, "", f"answered, {' / '.join(seen)}: {spread(ratios)}"])
 
 
 def main() -> int:
@@ -80,8 +66,10 @@ def main() -> int:
         print("h2load is not installed (Debian: apt install nghttp2-client)", file=sys.stderr)
         return 2
     try:
-        print(table(arguments.rate, _measure(arguments.rate, arguments.seconds, arguments.rounds)))
-    except (BenchmarkError, OSError, subprocess.TimeoutExpired) as error:
+        with translated():
+            seen = _measure(arguments.rate, arguments.seconds, arguments.rounds)
+        print(table(arguments.rate, seen))
+    except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -91,13 +79,7 @@ def main() -> int:
 
 def _measure(rate: float, seconds: float, rounds: int) -> dict[str, list[Seen]]:
     settings = load_settings()
-    data = max(
-        settings.state_dir.glob("data/*/events.parquet"), key=lambda path: path.stat().st_mtime, default=None
-    )
-    if data is None:
-        raise BenchmarkError(f"no {settings.state_dir}/data/*/events.parquet: make up prepares it")
-    with pyarrow.parquet.ParquetFile(data) as file:
-        users = sorted(set(file.read(columns=["user_id"]).column(0).to_pylist()))
+    users = users_of(settings)
     target = recommend(settings.grpc_port, users)
     seen: dict[str, list[Seen]] = {"Locust": [], "h2load": []}
     with tempfile.TemporaryDirectory() as folder:

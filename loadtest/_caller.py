@@ -52,7 +52,12 @@ class Caller(User):
         """Before the first visit."""
 
     def visit(self, due: float) -> None:
-        """Asks for a page that was due then, by `time.perf_counter`, and does what users do with it."""
+        """Asks for a page that was due then, by `time.perf_counter`, and does what users do with it.
+
+        Raises:
+            NotImplementedError: of a kind of user that does nothing, and would go round without a call.
+                Locust's metaclass leaves no room for `abc`.
+        """
         raise NotImplementedError
 
     def wait_time(self) -> float:

@@ -224,6 +224,24 @@ def parts(tally: Tally, users: int, share: Callable[[float], float]) -> list[Par
     return found
 
 
+def knee(parts: Sequence[Part], level: ServiceLevel) -> Part | None:
+    """The last part of a ramp before the level first breaks; None: it breaks at once."""
+    kept = None
+    for part in parts:
+        calls = part.pages.count + part.failed
+        broken = level.breaches(
+            p50_ms=part.pages.p50_ms,
+            p99_ms=part.pages.p99_ms,
+            error_rate=part.failed / calls if calls else 1.0,
+            degraded_rate=part.degraded / part.pages.count if part.pages.count else 0.0,
+            achieved=None,
+        )
+        if broken:
+            return kept
+        kept = part
+    return kept
+
+
 def as_text(report: Report) -> str:
     """The summary that is printed."""
     loop = "in a closed loop"
@@ -262,6 +280,15 @@ def as_text(report: Report) -> str:
                 for part in report.parts
             ],
         )
+        there = [part.users for part in report.parts]
+        if there == sorted(there) and there[0] < there[-1]:
+            last = knee(report.parts, report.level)
+            if last is None:
+                lines.append("  The level breaks from the first step on.")
+            else:
+                lines.append(
+                    f"  The level is kept up to {last.users} users, {last.pages.per_s:.1f} pages per s."
+                )
     if report.moments:
         lines += ["", "What went wrong, and when:"]
         lines += [

@@ -28,11 +28,9 @@ def test_a_row_for_each_and_the_ratio_of_each_round() -> None:
         "h2load": [Seen(100.0, 3.0, 8.0, 0.1), Seen(100.0, 4.0, 8.5, 0.1), Seen(100.0, 3.5, 30.0, 0.1)],
     }
     lines = table(100, seen).splitlines()
-    assert lines[2] == (
-        "| Locust | 99.0 (80.0–101.0) | 5.00 (4.00–6.00) | 10.00 (9.00–20.00) | 0.30 (0.30–0.40) |"
-    )
-    assert lines[3].startswith("| h2load | 100.0 (100.0–100.0) | 3.50 (3.00–4.00) |")
-    assert lines[-1] == "answered, Locust / h2load: 0.990 (0.800–1.010)"
+    assert lines[2] == "| Locust | 99 (80–101) | 5 (4–6) | 10 (9–20) | 0.3 (0.3–0.4) |"
+    assert lines[3] == "| h2load | 100 (100–100) | 3.5 (3–4) | 8.5 (8–30) | 0.1 (0.1–0.1) |"
+    assert lines[-1] == "answered, Locust / h2load: 0.99 (0.8–1.01)"
 
 
 @pytest.mark.parametrize(("words", "said"), [(("--rate", "0"), "--rate"), (("--rounds", "0"), "--rounds")])

@@ -160,6 +160,21 @@ def test_a_run_with_a_shape_has_a_line_for_each_part_of_it() -> None:
     assert [part.pages.count for part in short.parts] == [1, 1, 1]
 
 
+def test_a_ramp_tells_up_to_where_the_level_is_kept() -> None:
+    def ramped(*pages: tuple[int, str, float]) -> str:
+        return as_text(report(tally_of(*pages, wall_s=100), users=50, share=ramp))
+
+    quick = [(second, FULL, 10.0) for second in range(100)]
+    assert "The level is kept up to 50 users, 1.0 pages per s." in ramped(*quick)
+    slow = [(second, FULL, 10.0 if second < 70 or second >= 80 else 150.0) for second in range(100)]
+    assert "kept up to 35 users" in ramped(*slow), "what comes after the first break does not count"
+    degraded = [(second, "STALE_VECTOR" if second >= 40 else FULL, 10.0) for second in range(100)]
+    assert "kept up to 20 users" in ramped(*degraded)
+    failed = [(second, FAILED + "UNAVAILABLE" if second >= 20 else FULL, 10.0) for second in range(100)]
+    assert "kept up to 10 users" in ramped(*failed)
+    assert "The level breaks from the first step on." in ramped(*[(s, FULL, 150.0) for s in range(100)])
+
+
 def test_what_workers_send_adds_up_to_what_one_would_have_counted() -> None:
     first = tally_of(*GOOD, (5, FAILED + "UNAVAILABLE", 2.0))
     second = tally_of((5, "STALE_VECTOR", 3.0), (7, FULL, 4.0), wall_s=3, busiest=0.7)
