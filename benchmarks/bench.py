@@ -117,7 +117,8 @@ def measure(
             since.total("riptide_requests_total", method="Recommend", code=code) for code in fine
         )
         failed = round(calls - fine_calls)
-        degraded = round(since.total("riptide_degraded_total"))
+        pages = "riptide_pages_total"
+        degraded = round(since.total(pages) - since.total(pages, outcome="FULL"))
     bench.say(
         f"  round {number}: {server.name}, {load}: {observed.per_s:.0f}/s, "
         f"p50 {observed.p50_ms:.2f} ms, p99 {observed.p99_ms:.2f} ms"

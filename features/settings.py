@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     """Least severe log line that is written."""
 
+    metrics: bool = True
+    """Count what `/metrics` shows of calls. Off only to measure what it costs."""
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 0
+    """Share of the calls that are traced, with OpenTelemetry, if the caller does not say; 0: none, whatever a
+    caller says. Where traces go is OpenTelemetry's own `OTEL_EXPORTER_OTLP_ENDPOINT` (OTLP over HTTP)."""
+
     state_dir: Path = Path("var")
     """Prepared data, training runs, logs, the online store: all that is written but the model repository."""
     model_repository: Path = Path("model_repository")

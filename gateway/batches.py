@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+from opentelemetry.trace import SpanKind
+
 from features.record import UserRecord
 from features.store import FeatureStore, StoreUnavailable
 from features.traffic import PINNED, STABLE
@@ -23,6 +25,7 @@ from gateway.page import Degraded, Page, Stages, model_page
 from gateway.routing import Router
 from gateway.scorer import Scorer, Scores
 from gateway.shadow import Shadow
+from gateway.tracing import Stage
 from gateway.vectors import Asked, Inline, Vectors
 from gateway.versions import ServingVersion
 from gateway.wire import Lines, response
@@ -100,8 +103,13 @@ class Batches:
         if version is None:
             raise VersionGone(f"version {number} is no longer ready in Triton")
         began = time.perf_counter()
+        traced = [entry.asked for entry in batch if entry.asked.request.trace is not None]
+        for asked in traced:
+            if asked.request.trace is not None:
+                asked.request.trace.past("queue", asked.submitted, began)
         left_s = max(entry.deadline for entry in batch) - asyncio.get_running_loop().time()
-        records = await self.read([entry.asked.request.user_id for entry in batch], left_s)
+        with Stage("features", (asked.request.trace for asked in traced)):
+            records = await self.read([entry.asked.request.user_id for entry in batch], left_s)
         features_ms = _ms_between(began, time.perf_counter())
 
         now_ns, inline = time.time_ns(), Inline()
@@ -135,14 +143,19 @@ class Batches:
         encoded = any(row.answer is None for row in rows)
         own = [entry for entry in entries if entry.asked.cohort != PINNED]
         sent = time.perf_counter()
+        if traced:
+            traced = [entry.asked for entry in entries if entry.asked.request.trace is not None]
         try:
-            scores = await self.scorer.score(
-                version,
-                model_inputs(version, rows, now),
-                reasons=any(entry.asked.request.explain for entry in entries),
-                vectors=encoded,
-                timeout_s=max(entry.deadline for entry in entries) - asyncio.get_running_loop().time(),
-            )
+            with Stage("model", (asked.request.trace for asked in traced), kind=SpanKind.CLIENT) as stage:
+                stage.tell(version=number, batch_rows=len(rows))
+                scores = await self.scorer.score(
+                    version,
+                    model_inputs(version, rows, now),
+                    reasons=any(entry.asked.request.explain for entry in entries),
+                    vectors=encoded,
+                    timeout_s=max(entry.deadline for entry in entries) - asyncio.get_running_loop().time(),
+                    metadata=stage.metadata,
+                )
         except Exception as error:
             if own:
                 self.figures.batch_failed(number)
@@ -193,7 +206,7 @@ class Batches:
 
         def count() -> None:
             self.figures.answered(number, latency_ms)
-            self.metrics.pages(number, queue_ms, page_ms)
+            self.metrics.stages(number, queue_ms, page_ms)
             for figures in (latency_ms, queue_ms, page_ms):
                 figures.clear()
 
@@ -220,6 +233,8 @@ class Batches:
                 entry.answer.set_exception(error)
                 continue
             entry.answer.set_result(Page(wire, number, cohort, degraded))
+            if request.trace is not None:
+                request.trace.past("page", came, ended)
             if cohort != PINNED:
                 latency_ms.append((ended - submitted) * 1000)
             if not row.stale:

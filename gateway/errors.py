@@ -71,6 +71,19 @@ _FIXED_WORDS: tuple[tuple[type[Exception], grpc.StatusCode, str], ...] = (
 )
 
 
+FAULTS = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+"""Statuses that are the service's fault, as OpenTelemetry's conventions for RPC have it."""
+
+
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     """The status and the sentence that the caller gets for `error`."""
     for kind, code in _OWN_WORDS:

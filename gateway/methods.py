@@ -25,6 +25,7 @@ from gateway.pin import Pins
 from gateway.recommend import Recommend
 from gateway.refresher import Refresher
 from gateway.routing import Router
+from gateway.tracing import Stage, Trace
 from gateway.validation import (
     check_diversity,
     check_events,
@@ -52,6 +53,12 @@ class Call(NamedTuple):
     """Until its deadline."""
     metadata: Metadata
     """Of the caller; empty if nothing in it is of interest."""
+    trace: Trace | None = None
+    """If it is traced."""
+
+    def stage(self, name: str) -> Stage:
+        """A stage of the call, for the block."""
+        return Stage(name, (self.trace,))
 
 
 class Answer(NamedTuple):
@@ -102,16 +109,18 @@ class Methods:
                 time=(asked_at := request.time) and check_time("time", asked_at, int(time.time())),
                 request_id=call.request_id,
                 came=began,
+                trace=call.trace,
             ),
             min(self.model_timeout_s, call.remaining_s * _MODEL_SHARE),
             self.pins.asked(call.metadata) if call.metadata else None,
         )
         degraded = page.degraded
-        if degraded is not Degraded.NO:
-            self.metrics.degraded(degraded.value)
-            if degraded is not Degraded.COLD_START:
-                said = {"reason": degraded.value, "version": page.version, "cohort": page.cohort}
-                log.info("degraded", extra={"request_id": call.request_id, **said})
+        if call.trace is not None:
+            call.trace.tell(version=page.version, cohort=page.cohort, degraded=degraded.value)
+        self.metrics.page(page.version, page.cohort, "FULL" if degraded is Degraded.NO else degraded.value)
+        if degraded is not Degraded.NO and degraded is not Degraded.COLD_START:
+            said = {"reason": degraded.value, "version": page.version, "cohort": page.cohort}
+            log.info("degraded", extra={"request_id": call.request_id, **said})
         return Answer(page.wire, page.version, page.cohort)
 
     async def similar_items(self, request: pb.SimilarItemsRequest, call: Call) -> Answer:
@@ -131,8 +140,9 @@ class Methods:
     async def record_events(self, request: pb.RecordEventsRequest, call: Call) -> Answer:
         events = check_events(request.events, self.router.catalogs)
         try:
-            async with asyncio.timeout(call.remaining_s):
-                appended = await self.store.append(events)
+            with call.stage("store"):
+                async with asyncio.timeout(call.remaining_s):
+                    appended = await self.store.append(events)
         finally:
             # Also if the time is up: the store may have taken them all the same.
             self.refresher.note({event.user_id for event in events})
@@ -144,10 +154,11 @@ class Methods:
 
     async def describe_user(self, request: pb.DescribeUserRequest, call: Call) -> Answer:
         user_id = check_id("user_id", request.user_id)
-        async with asyncio.timeout(call.remaining_s):
-            [record] = await self.store.read([user_id])
-            excluded = await self.store.is_excluded(user_id)
-            exposures = await self.store.control.exposures_of(user_id)
+        with call.stage("store"):
+            async with asyncio.timeout(call.remaining_s):
+                [record] = await self.store.read([user_id])
+                excluded = await self.store.is_excluded(user_id)
+                exposures = await self.store.control.exposures_of(user_id)
         if not (len(record.keys) or record.attributes_json or excluded or exposures):
             raise NotFound("user_id: nothing is stored of this user")
         response = pb.DescribeUserResponse(
@@ -173,8 +184,9 @@ class Methods:
         user_id = check_id("user_id", request.user_id)
         self.exposures.forget(user_id)
         self.refresher.forget(user_id)
-        async with asyncio.timeout(call.remaining_s):
-            existed = await self.store.forget(user_id)
+        with call.stage("store"):
+            async with asyncio.timeout(call.remaining_s):
+                existed = await self.store.forget(user_id)
         return Answer(pb.ForgetUserResponse(existed=existed, request_id=call.request_id).SerializeToString())
 
     def _known_item(self, key: int) -> CatalogItem:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from features.catalog import Catalog, CatalogItem
 from features.record import EMPTY_RECORD, UserRecord
+from gateway.tracing import Trace
 
 _MOST_LOOKED_AT = 10_000
 """Popular items that a page is looked for among. Beyond that it is not full, with so many to come."""
@@ -38,6 +39,8 @@ class PageRequest(NamedTuple):
     request_id: str = ""
     came: float = 0.0
     """When, on the clock of `time.perf_counter`, seconds."""
+    trace: Trace | None = None
+    """If the call is traced."""
 
     @property
     def plain(self) -> bool:

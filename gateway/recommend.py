@@ -124,6 +124,8 @@ class Recommend:
         items = fallback_page(request, router.catalog, record, router.catalog_consumes)
         lines, version = self.batches.lines.of(router.catalog).wire(items), router.catalog_version
         stages = stages._replace(page=_ms_since(started), total=_ms_since(request.came))
+        if request.trace is not None:
+            request.trace.past("page", started, time.perf_counter())
         wire = response(router.name, version, cohort, why, request.request_id, stages, lines)
         return Page(wire, version, cohort, why)
 

@@ -90,6 +90,17 @@ class Router:
         """Versions that are ready in Triton and cannot be called, and why."""
         return self._versions.refused
 
+    @property
+    def shares(self) -> tuple[int, int, float]:
+        """The stable version, the one beside it (0: none), and the share of the users that this one has, in
+        %, as the record wants it; without a record the version that is served stands for the stable one."""
+        traffic = self._traffic
+        if traffic is None:
+            return self.catalog_version, 0, 0.0
+        if (experiment := traffic.experiment) is not None:
+            return experiment.control, experiment.treatment, experiment.percent
+        return traffic.stable, traffic.candidate or 0, traffic.percent
+
     def choose(self, user_id: str, pinned: int | None = None) -> Choice:
         """Where a call of this user goes, or one for which an operator has `pinned` a version."""
         if pinned is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
@@ -28,6 +28,7 @@ _GONE_WORDS = ("unknown model", "not at ready state", "has no available versions
 """Triton has the same codes for a queue that is full and a server that is not there: its words tell."""
 _METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _RAW_TAG = bytes((triton.ModelInferRequest.DESCRIPTOR.fields_by_name["raw_input_contents"].number << 3 | 2,))
+Metadata: TypeAlias = tuple[tuple[str, str], ...] | None
 _DTYPES: dict[str, Any] = {"INT64": np.dtype("<i8"), "FP32": np.dtype("<f4")}
 
 
@@ -97,6 +98,7 @@ class Scorer:
         reasons: bool,
         vectors: bool,
         timeout_s: float,
+        metadata: Metadata = None,
     ) -> Scores:
         """The answer of `version` to `inputs`.
 
@@ -106,13 +108,16 @@ class Scorer:
             reasons: ask for `reason_keys`.
             vectors: ask for `user_vector`.
             timeout_s: passed on to Triton as the call's deadline.
+            metadata: for Triton, which a trace comes with.
 
         Raises:
             VersionGone: Triton does not have the version ready.
             ModelUnavailable: no answer in time, or one that is none, or not finite.
         """
         outputs = ("item_keys", "scores") + ("reason_keys",) * reasons + ("user_vector",) * vectors
-        answer = await self._call(version.name, version, inputs, outputs, timeout_s=timeout_s)
+        answer = await self._call(
+            version.name, version, inputs, outputs, timeout_s=timeout_s, metadata=metadata
+        )
         try:
             scores = Scores(
                 answer["item_keys"], answer["scores"], answer.get("reason_keys"), answer.get("user_vector")
@@ -138,10 +143,11 @@ class Scorer:
         outputs: tuple[str, ...],
         *,
         timeout_s: float,
+        metadata: Metadata = None,
     ) -> dict[str, NDArray[Any]]:
         request = _request(model, version.version, version.inputs, inputs, outputs)
         try:
-            response = await self._infer(request, timeout=timeout_s)
+            response = await self._infer(request, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             details = error.details() or ""
             gone = error.code() in _GONE_CODES and any(words in details for words in _GONE_WORDS)

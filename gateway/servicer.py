@@ -16,9 +16,10 @@ from google.protobuf import message_factory
 
 from client.riptide.v1 import recommender_pb2 as pb
 from features.operator_token import VERSION_METADATA
-from gateway.errors import Overloaded, status_of
+from gateway.errors import FAULTS, Overloaded, status_of
 from gateway.methods import Answer, Call, Context, Metadata, Methods
 from gateway.metrics import Metrics
+from gateway.tracing import Trace, Tracing
 from gateway.validation import check_request_id
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
@@ -39,8 +40,11 @@ class Recommender:
         max_in_flight: int,
         default_deadline_s: float,
         access_log: bool,
+        tracing: Tracing | None = None,
     ) -> None:
+        """`tracing`: None for no call is traced."""
         self._methods = methods
+        self._tracing = tracing
         self._metrics = metrics
         self._max_in_flight = max_in_flight
         self._default_deadline_s = default_deadline_s
@@ -69,13 +73,30 @@ class Recommender:
                 for method in SERVICE.methods
             }
 
-        return _Handlers(handlers(self._answer), handlers(self._answer_pinned))
+        return _Handlers(
+            handlers(self._answer),
+            handlers(self._answer_pinned),
+            handlers(self._answer_traced) if self._tracing is not None else {},
+            self._tracing,
+        )
 
     async def _answer_pinned(self, method: str, handle: Handle, request: Any, context: Context) -> bytes:
         return await self._answer(method, handle, request, context, context.invocation_metadata() or ())
 
+    async def _answer_traced(self, method: str, handle: Handle, request: Any, context: Context) -> bytes:
+        assert self._tracing is not None, "else this handles nothing"
+        metadata = context.invocation_metadata() or ()
+        trace = self._tracing.begin(f"{SERVICE.full_name}/{method}", metadata)
+        return await self._answer(method, handle, request, context, metadata, trace)
+
     async def _answer(
-        self, method: str, handle: Handle, request: Any, context: Context, metadata: Metadata = ()
+        self,
+        method: str,
+        handle: Handle,
+        request: Any,
+        context: Context,
+        metadata: Metadata = (),
+        trace: Trace | None = None,
     ) -> bytes:
         began = time.perf_counter()
         self.in_flight += 1
@@ -90,16 +111,21 @@ class Recommender:
                 remaining_s = self._default_deadline_s
             elif remaining_s <= 0:
                 raise TimeoutError  # nobody waits for the answer any more
-            answer = await handle(request, Call(request_id, remaining_s, metadata))
+            answer = await handle(request, Call(request_id, remaining_s, metadata, trace))
         except asyncio.CancelledError:
             # The caller has gone, or its deadline has passed.
             self._metrics.answered(method, grpc.StatusCode.CANCELLED.name, time.perf_counter() - began)
+            if trace is not None:
+                trace.end(grpc.StatusCode.CANCELLED.name, is_fault=False)
             raise
         except Exception as error:
             code, sentence = status_of(error)
             request_id = request_id or _new_id()
             duration_s = time.perf_counter() - began
             self._metrics.answered(method, code.name, duration_s)
+            if trace is not None:
+                trace.tell(request_id=request_id)
+                trace.end(code.name, is_fault=code in FAULTS)
             log.log(
                 logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.INFO,
                 "%s",
@@ -119,6 +145,9 @@ class Recommender:
             self.in_flight -= 1
         duration_s = time.perf_counter() - began
         self._metrics.answered(method, "OK", duration_s)
+        if trace is not None:
+            trace.tell(request_id=request_id)
+            trace.end("OK", is_fault=False)
         if self._log_all:
             origin = {"version": answer.version, "cohort": answer.cohort}
             known = {name: value for name, value in origin.items() if value is not None}
@@ -130,13 +159,23 @@ class _Handlers(grpc.GenericRpcHandler):
     """Finds the handler of a call by the path of its method.
 
     gRPC has a call's metadata at hand here; to ask for them again takes longer than to check a request. So it
-    is told apart here whether an operator asks for a version, which few calls do.
+    is told apart here whether an operator asks for a version, which few calls do, and whether a call is
+    traced.
     """
 
-    def __init__(self, usual: Mapping[str, Any], pinned: Mapping[str, Any]) -> None:
-        self._usual, self._pinned = usual, pinned
+    def __init__(
+        self,
+        usual: Mapping[str, Any],
+        pinned: Mapping[str, Any],
+        traced: Mapping[str, Any],
+        tracing: Tracing | None,
+    ) -> None:
+        self._usual, self._pinned, self._traced, self._tracing = usual, pinned, traced, tracing
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        tracing = self._tracing
+        if tracing is not None and tracing.wants(handler_call_details.invocation_metadata or ()):
+            return self._traced.get(handler_call_details.method)
         for name, _ in handler_call_details.invocation_metadata or ():
             if name == VERSION_METADATA:
                 return self._pinned.get(handler_call_details.method)

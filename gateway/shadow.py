@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from gateway.errors import ModelUnavailable
 from gateway.figures import Figures
+from gateway.metrics import Metrics
 from gateway.model_inputs import Row, knows, model_inputs
 from gateway.routing import Router
 from gateway.scorer import Scorer, Scores
@@ -45,11 +46,14 @@ class _Pair:
 class Shadow:
     """The shadow calls of one worker."""
 
-    def __init__(self, router: Router, scorer: Scorer, figures: Figures, *, timeout_s: float) -> None:
+    def __init__(
+        self, router: Router, scorer: Scorer, figures: Figures, metrics: Metrics, *, timeout_s: float
+    ) -> None:
         """`timeout_s`: the most that one call may take."""
         self._router = router
         self._scorer = scorer
         self._figures = figures
+        self._metrics = metrics
         self._timeout_s = timeout_s
         self._call: asyncio.Task[None] | None = None
 
@@ -105,10 +109,13 @@ class Shadow:
             if not isinstance(error, ModelUnavailable):
                 log.exception("a shadow call failed")
             self._figures.shadow_failed(number, len(pairs))
+            self._metrics.shadowed(number, (), len(pairs))
             return
         self._figures.shadow_answered(number, len(pairs))
-        for overlap, correlation in filter(None, compared):
+        alike = [both for both in compared if both is not None]
+        for overlap, correlation in alike:
             self._figures.compared(number, overlap=overlap, correlation=correlation)
+        self._metrics.shadowed(number, [overlap for overlap, _ in alike])
 
 
 def _compare(live: NDArray[np.int64], own: NDArray[np.int64]) -> tuple[float, float | None] | None:

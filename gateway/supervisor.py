@@ -91,6 +91,7 @@ async def _keep_worker(settings: Settings, stop: asyncio.Event) -> int:
             return status  # told wrongly: starting it again would not help
         # Later on 2 is a fault that may pass, of the store for instance, and other workers may go on serving.
         first = False
+        metrics.worker_restarted()
         log.error("worker %d ended with status %d and is replaced", worker.pid, status)
         if time.monotonic() - began < _RESTART_PAUSE_S:
             with contextlib.suppress(TimeoutError):

@@ -16,6 +16,7 @@ from gateway.freshness import NOTHING, Cached, cached
 from gateway.metrics import Metrics
 from gateway.page import PageRequest
 from gateway.refresher import Refresher
+from gateway.tracing import Stage
 from gateway.versions import ServingVersion
 
 _ENCODER_SHARE = 0.7
@@ -149,7 +150,7 @@ class Vectors:
     ) -> None:
         vector = None
         # If it comes too late, or fails, the page is made of what there is.
-        with suppress(ModelUnavailable):
+        with suppress(ModelUnavailable), Stage("encoder", (entry.asked.request.trace,)):
             vector = await self.refresher.encoded(entry.asked.request.user_id, version, patience_s)
         entry.asked = entry.asked._replace(waited=True, vector=vector)
         submit(entry)

@@ -23,7 +23,7 @@ from gateway.batches import Batches
 from gateway.exposures import Exposures
 from gateway.figures import Figures
 from gateway.methods import Methods
-from gateway.metrics import FLUSH_INTERVAL_S, Metrics
+from gateway.metrics import FLUSH_INTERVAL_S, Metrics, uncounted
 from gateway.pin import Pins
 from gateway.recommend import Recommend
 from gateway.refresher import Refresher
@@ -32,6 +32,7 @@ from gateway.routing import Router
 from gateway.scorer import Scorer, triton_channel
 from gateway.servicer import SERVICE, Recommender
 from gateway.shadow import Shadow
+from gateway.tracing import exported
 from gateway.vectors import Vectors
 from gateway.wire import Lines
 
@@ -42,6 +43,7 @@ _OTHER_CALLS = 1000
 """Calls that gRPC lets in beside those that the servicer counts and limits: health checks, calls whose
 request has not come whole, calls being refused. It bounds memory; no metric counts what is beyond it."""
 _HEALTH_INTERVAL_S = 0.25
+_LAST_TRACES_S = 2.0
 _QUIET_LOOK_S = 0.01
 _QUIET_LOOKS = 5
 
@@ -62,7 +64,9 @@ async def serve(settings: Settings) -> int:
     channel = triton_channel(settings.triton_target)
     store = open_store(settings)
     router = Router(settings, channel, store.control)
-    scorer, metrics, figures = Scorer(channel), Metrics(), Figures()
+    scorer, figures = Scorer(channel), Figures()
+    metrics = Metrics() if settings.metrics else uncounted()
+    tracing = exported(settings.trace_ratio)
     model_timeout_s, lines = settings.model_timeout_ms / 1000, Lines()
     refresher = Refresher(store, router, scorer, metrics)
     batches = Batches(
@@ -72,7 +76,7 @@ async def serve(settings: Settings) -> int:
         metrics,
         figures,
         Answers(store),
-        Shadow(router, scorer, figures, timeout_s=model_timeout_s),
+        Shadow(router, scorer, figures, metrics, timeout_s=model_timeout_s),
         Vectors(refresher, metrics),
         lines,
         max_batch=settings.max_batch,
@@ -102,6 +106,7 @@ async def serve(settings: Settings) -> int:
         max_in_flight=settings.max_in_flight,
         default_deadline_s=settings.default_deadline_ms / 1000,
         access_log=settings.access_log,
+        tracing=tracing,
     )
     server.add_generic_rpc_handlers((servicer.handlers,))
     status = health.HealthServicer()
@@ -136,7 +141,7 @@ async def serve(settings: Settings) -> int:
             exposures.write_for_good(),
             refresher.run_for_good(),
             _report_model(status, router),
-            _flush_metrics(metrics, refresher),
+            _flush_metrics(metrics, refresher, servicer, router),
         )
     ]
     stopped = asyncio.create_task(stop.wait())
@@ -158,6 +163,8 @@ async def serve(settings: Settings) -> int:
     await store.close()
     await channel.close()
     metrics.flush()
+    if tracing is not None:
+        tracing.close(_LAST_TRACES_S)
     log.info("drained")
     return 0 if stopped in ended else 1
 
@@ -208,11 +215,15 @@ async def _until_quiet(servicer: Recommender, limit_s: float) -> None:
         await asyncio.sleep(_QUIET_LOOK_S)
 
 
-async def _flush_metrics(metrics: Metrics, refresher: Refresher) -> None:
+async def _flush_metrics(
+    metrics: Metrics, refresher: Refresher, servicer: Recommender, router: Router
+) -> None:
     while True:
-        await asyncio.sleep(FLUSH_INTERVAL_S)
+        metrics.in_flight(servicer.in_flight)
         metrics.backlog(refresher.backlog, refresher.oldest_s)
+        metrics.serving(*router.shares, ready=router.serving is not None)
         metrics.flush()
+        await asyncio.sleep(FLUSH_INTERVAL_S)
 
 
 async def _report_model(status: health.HealthServicer, router: Router) -> None:

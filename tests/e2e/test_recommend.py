@@ -324,7 +324,7 @@ async def test_metrics_tell_calls_batches_caches_and_degraded_pages(
         'riptide_stage_duration_seconds_count{stage="model",version="1"}',
         "riptide_batch_rows_count",
         'riptide_user_vectors_total{source="encoded"}',
-        'riptide_degraded_total{reason="COLD_START"}',
+        'riptide_pages_total{cohort="stable",outcome="COLD_START",version="1"}',
     ):
         assert deployment.counted(wanted) > 0
 

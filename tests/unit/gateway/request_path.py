@@ -55,8 +55,8 @@ class RequestPath:
             cast(FeatureStore, self.store),
             cast(Scorer, self.scorer),
         )
-        self.shadow = Shadow(router, scorer, self.figures, timeout_s=5)
         self.metrics = Metrics()
+        self.shadow = Shadow(router, scorer, self.figures, self.metrics, timeout_s=5)
         self.refresher = Refresher(store, router, scorer, self.metrics)
         self.batches = Batches(
             store,

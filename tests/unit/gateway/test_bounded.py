@@ -244,10 +244,10 @@ async def test_pages_of_current_vectors_are_counted_with_their_times_and_stale_o
 ) -> None:
     counted: list[tuple[int, list[float], list[float]]] = []
 
-    def pages(version: int, queue_ms: Sequence[float], page_ms: Sequence[float]) -> None:
+    def count(version: int, queue_ms: Sequence[float], page_ms: Sequence[float]) -> None:
         counted.append((version, list(queue_ms), list(page_ms)))
 
-    monkeypatch.setattr(path.metrics, "pages", pages)
+    monkeypatch.setattr(path.metrics, "stages", count)
     path.scorer.encoder_error = ModelUnavailable("told to fail")
     for user, ago_s in (("current", 900), ("stale", 2000)):
         path.saw(user, "1", "2")

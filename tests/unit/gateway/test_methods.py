@@ -16,7 +16,6 @@ from features.schema import surface_key
 from features.store import FeatureStore
 from gateway.errors import InvalidRequest, ModelUnavailable, NotFound, NotLoaded
 from gateway.methods import Answer, Call, Methods
-from gateway.metrics import Metrics
 from gateway.pin import Pins
 from gateway.routing import Router
 from gateway.wire import Lines
@@ -39,7 +38,7 @@ class Service:
             self.path.exposures,
             self.path.refresher,
             Pins(router, state_dir),
-            Metrics(),
+            self.path.metrics,
             5.0,
             Lines(),
         )
@@ -76,6 +75,20 @@ async def test_a_page_and_its_log_lines_say_version_and_cohort(
     assert response.degraded == pb.DEGRADED_REASON_MODEL_UNAVAILABLE
     [line] = [vars(record) for record in caplog.records if record.message == "degraded"]
     assert (line["version"], line["cohort"], line["reason"]) == (7, "canary", "MODEL_UNAVAILABLE")
+
+
+async def test_pages_are_counted_by_version_cohort_and_outcome(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[tuple[int, str, str]] = []
+    monkeypatch.setattr(service.path.metrics, "page", lambda *page: counted.append(page))
+    service.store.saw("c", "1")
+    service.path.router.cohorts["c"] = (8, "canary")
+    await service.recommend("c")
+    await service.recommend("nobody")
+    service.path.scorer.error = ModelUnavailable("told to fail")
+    await service.recommend("c")
+    assert counted == [(8, "canary", "FULL"), (7, "stable", "COLD_START"), (7, "canary", "MODEL_UNAVAILABLE")]
 
 
 async def test_surface_diversity_and_time_reach_the_model(service: Service, catalog: Catalog) -> None:

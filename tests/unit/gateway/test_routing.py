@@ -175,6 +175,17 @@ async def test_a_store_that_fails_leaves_the_record_in_force(routed: Routed) -> 
     assert (served(router), router.revision) == (1, 1)
 
 
+async def test_it_tells_who_shares_the_users_as_the_record_wants_it(routed: Routed) -> None:
+    router = await routed.look(1, 2)
+    assert router.shares == (2, 0, 0.0), "no record: who serves is stable"
+    routed.record(candidate=2, percent=25)
+    assert (await routed.look(1)).shares == (1, 2, 25.0), "whatever is ready"
+    routed.record(2, candidate=2, experiment=EXPERIMENT)
+    assert (await routed.look(1, 2)).shares == (1, 2, 50.0)
+    routed.record(3)
+    assert (await routed.look(1, 2)).shares == (1, 0, 0.0)
+
+
 async def test_the_candidate_is_shadowed_while_the_record_says_so_and_it_is_ready(routed: Routed) -> None:
     routed.record(candidate=2, shadow_percent=10)
     router = await routed.look(1)

@@ -57,6 +57,24 @@ async def test_a_request_is_answered_unseen_too_and_both_answers_are_compared(pa
     assert (figures.calls, figures.errors, figures.batches) == (0, 0, 0)
 
 
+async def test_what_is_compared_and_what_fails_is_counted_for_metrics(
+    path: RequestPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[tuple[int, list[float], int]] = []
+
+    def shadowed(version: int, overlaps: list[float], failed: int = 0) -> None:
+        counted.append((version, [round(overlap, 3) for overlap in overlaps], failed))
+
+    monkeypatch.setattr(path.metrics, "shadowed", shadowed)
+    path.scorer.first[8] = 12
+    await pages(path, 2)
+    await shadow(path)
+    path.scorer.errors[8] = ModelUnavailable("told to fail")
+    await pages(path, 3)
+    await shadow(path)
+    assert counted == [(8, [0.667, 0.667], 0), (8, [], 3)]
+
+
 def test_only_the_top_10_count_and_empty_slots_do_not() -> None:
     keys = np.arange(1, 21)
     twelve, five, none = (np.where(keys <= filled, keys, 0) for filled in (12, 5, 0))

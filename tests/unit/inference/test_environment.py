@@ -124,6 +124,24 @@ def test_triton_binds_the_configured_address_only(tmp_path: Path) -> None:
     assert "--grpc-port=4321" in line
 
 
+def test_triton_sends_its_spans_where_the_gateway_does_and_only_if_calls_are_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(ratio: float) -> list[str]:
+        settings = Settings(state_dir=tmp_path, trace_ratio=ratio)
+        line = command(settings, Triton(Path("tritonserver"), FIT, None), tmp_path, "prefix_")
+        return [word.removeprefix("--trace-config=") for word in line if "trace-config" in word]
+
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    assert told(0) == []
+    assert "opentelemetry,url=http://localhost:4318/v1/traces" in told(0.01)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/")
+    assert "opentelemetry,url=http://collector:4318/v1/traces" in told(0.01)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:1/here")
+    assert "opentelemetry,url=http://traces:1/here" in told(0.01)
+
+
 def test_the_token_is_private_and_stays_the_same(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
     triton = Triton(Path("tritonserver"), FIT, None)

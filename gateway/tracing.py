@@ -1,0 +1,182 @@
+"""Traces of calls, with OpenTelemetry: a span for the call, one for each of its stages.
+
+Off unless `RIPTIDE_TRACE_RATIO` is set. Whether a call is traced is settled before it is read, and all others
+go the way that they go without tracing. Requests that were joined share the stages `features` and `model`:
+each trace has spans of its own for them. Triton is told the context of the first; the `model` spans of the
+others link to that one.
+
+Span and attribute names are those of OpenTelemetry's conventions for RPC, and `riptide.…` where they have
+none. No user id is in them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Collection, Iterable, Sequence
+from random import random
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import SpanProcessor
+
+PARENT_METADATA = "traceparent"
+_PROPAGATED = (PARENT_METADATA, "tracestate")
+_SAMPLED = 1
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+Metadata = Collection[tuple[str, str | bytes]]
+
+
+class Trace:
+    """The trace of one call, while it is answered."""
+
+    __slots__ = ("_began", "_context", "_span", "_tracer")
+
+    def __init__(self, tracer: Tracer, name: str, parent: Context, **attributes: str) -> None:
+        # One look at the clock for the whole trace: a step of it would put stages out of their order.
+        self._began = time.time_ns() - time.perf_counter_ns()
+        self._tracer = tracer
+        self._span = tracer.start_span(
+            name, parent, SpanKind.SERVER, attributes, start_time=self._at(time.perf_counter())
+        )
+        self._context = set_span_in_context(self._span)
+
+    def _at(self, moment: float) -> int:
+        """Unix time, nanoseconds, of a moment on the clock of `time.perf_counter`, seconds."""
+        return self._began + int(moment * 1e9)
+
+    def begin(self, stage: str, *, kind: SpanKind, links: Sequence[Link]) -> Span:
+        """A span of a stage that begins now."""
+        now = self._at(time.perf_counter())
+        return self._tracer.start_span(stage, self._context, kind, links=links, start_time=now)
+
+    def finish(self, stage: Span) -> None:
+        """Ends it now."""
+        stage.end(self._at(time.perf_counter()))
+
+    def past(self, stage: str, began: float, ended: float) -> None:
+        """A stage that is over; moments on the clock of `time.perf_counter`, seconds."""
+        span = self._tracer.start_span(stage, self._context, start_time=self._at(began))
+        span.end(self._at(ended))
+
+    def tell(self, **attributes: str | int | float) -> None:
+        """Attributes of the call, `riptide.NAME`."""
+        for name, value in attributes.items():
+            self._span.set_attribute(f"riptide.{name}", value)
+
+    def end(self, code: str, *, is_fault: bool) -> None:
+        """The call has ended with this gRPC status. `is_fault`: the service's, not the caller's."""
+        self._span.set_attribute("rpc.response.status_code", code)
+        if is_fault:
+            self._span.set_status(Status(StatusCode.ERROR, code))
+        self.finish(self._span)
+
+
+class Tracing:
+    """Begins the traces of one worker."""
+
+    def __init__(self, ratio: float, processor: SpanProcessor) -> None:
+        """`ratio`: the share of the calls to trace whose caller does not say, above 0 to 1."""
+        # Not above: only those who trace have to wait for it at their start.
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+        self._ratio = ratio
+        # Its own moment of ending, below: by default a process that exits would wait for a collector.
+        self._provider = TracerProvider(ALWAYS_ON, _resource(), shutdown_on_exit=False)
+        self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("riptide.gateway")
+
+    def wants(self, metadata: Metadata) -> bool:
+        """Whether a call is to be traced: as its caller says (W3C Trace Context), else by chance."""
+        for name, value in metadata:
+            if name == PARENT_METADATA:
+                flags = str(value).rpartition("-")[2]
+                try:
+                    return bool(int(flags, 16) & _SAMPLED)
+                except ValueError:
+                    break
+        return random() < self._ratio
+
+    def begin(self, method: str, metadata: Metadata) -> Trace:
+        """The trace of a call of `PACKAGE.SERVICE/METHOD` that begins now, as part of its caller's if it has
+        one."""
+        said = {name: str(value) for name, value in metadata if name in _PROPAGATED}
+        # An empty context: without one, what this thread last did would be taken for the parent.
+        parent = _PROPAGATOR.extract(said, Context())
+        return Trace(self._tracer, method, parent, **{"rpc.system.name": "grpc", "rpc.method": method})
+
+    def close(self, timeout_s: float) -> None:
+        """Sends what is left, as far as the collector takes it in that time."""
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(timeout_s)
+
+
+class Stage:
+    """A stage that calls go through together, some of which are traced: a span for each of those.
+
+    Ends with the block; with an error if that raises. Without traces it costs next to nothing.
+    """
+
+    __slots__ = ("_spans",)
+
+    def __init__(
+        self, name: str, traces: Iterable[Trace | None], *, kind: SpanKind = SpanKind.INTERNAL
+    ) -> None:
+        self._spans: list[tuple[Trace, Span]] = []
+        for trace in traces:
+            if trace is None:
+                continue
+            links = [Link(self._spans[0][1].get_span_context())] if self._spans else []
+            self._spans.append((trace, trace.begin(name, kind=kind, links=links)))
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...] | None:
+        """What tells who is called of the first trace; None without one."""
+        if not self._spans:
+            return None
+        carrier: dict[str, str] = {}
+        _PROPAGATOR.inject(carrier, set_span_in_context(self._spans[0][1]))
+        return tuple(carrier.items())
+
+    def tell(self, **attributes: str | int | float) -> None:
+        """Attributes of each span, `riptide.NAME`."""
+        for _, span in self._spans:
+            span.set_attributes({f"riptide.{name}": value for name, value in attributes.items()})
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        for trace, span in self._spans:
+            if error is not None:
+                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+            trace.finish(span)
+
+
+def exported(ratio: float) -> Tracing | None:
+    """Tracing into OTLP, as OpenTelemetry's environment variables say; None for a ratio of 0."""
+    if not ratio:
+        return None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    return Tracing(ratio, BatchSpanProcessor(OTLPSpanExporter()))
+
+
+def _resource() -> Resource:
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
+    ours: dict[str, Any] = {"service.name": "riptide-gateway", "service.instance.id": str(os.getpid())}
+    return Resource(ours).merge(OTELResourceDetector().detect())

@@ -1,0 +1,326 @@
+"""Traces of calls, with an exporter in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, cast
+
+import grpc
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from client.riptide.v1 import recommender_pb2 as pb
+from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
+from features.catalog import Catalog
+from features.store import StoreUnavailable
+from gateway.errors import InvalidRequest, ModelUnavailable
+from gateway.methods import Answer, Call
+from gateway.metrics import Metrics
+from gateway.page import Degraded
+from gateway.servicer import Recommender
+from gateway.tracing import Tracing, exported
+from tests.unit.gateway.request_path import RequestPath
+
+TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SAMPLED, NOT_SAMPLED = (("traceparent", f"00-{TRACE}-{CALLER}-{flags}") for flags in ("01", "00"))
+CALL = "riptide.v1.Recommender/Recommend"
+
+
+class Spans:
+    """Tracing, and what it has exported."""
+
+    def __init__(self, ratio: float = 1.0) -> None:
+        self._exporter = InMemorySpanExporter()
+        self.tracing = Tracing(ratio, SimpleSpanProcessor(self._exporter))
+
+    @property
+    def ended(self) -> list[ReadableSpan]:
+        return list(self._exporter.get_finished_spans())
+
+    def names(self) -> list[str]:
+        return sorted(span.name for span in self.ended)
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.ended if span.name == name]
+
+
+def ids(span: ReadableSpan) -> tuple[str, str]:
+    """Of its trace, and its own."""
+    return f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}"
+
+
+def times(span: ReadableSpan) -> tuple[int, int]:
+    assert span.start_time is not None
+    assert span.end_time is not None
+    return span.start_time, span.end_time
+
+
+@pytest.fixture
+def spans() -> Spans:
+    return Spans()
+
+
+@pytest.fixture
+def path(catalog: Catalog) -> RequestPath:
+    return RequestPath(catalog)
+
+
+async def test_a_page_has_a_span_for_each_stage_and_triton_is_told_the_models(
+    path: RequestPath, spans: Spans
+) -> None:
+    path.saw("alice", "1")
+    trace = spans.tracing.begin(CALL, (SAMPLED,))
+    await path.page("alice", trace=trace)
+    trace.end("OK", is_fault=False)
+    assert spans.names() == ["features", "model", "page", "queue", CALL]
+    [call] = spans.named(CALL)
+    assert call.kind is SpanKind.SERVER
+    assert call.parent is not None
+    assert (ids(call)[0], f"{call.parent.span_id:016x}") == (TRACE, CALLER)
+    for stage in ("queue", "features", "model", "page"):
+        [span] = spans.named(stage)
+        assert span.parent is not None
+        assert span.parent.span_id == call.context.span_id
+        first, last = times(span)
+        assert first <= last
+    [model] = spans.named("model")
+    assert model.kind is SpanKind.CLIENT
+    assert dict(model.attributes or {}) == {"riptide.version": 7, "riptide.batch_rows": 1}
+    assert path.scorer.asked[0]["metadata"] == (("traceparent", f"00-{TRACE}-{ids(model)[1]}-01"),)
+    assert "alice" not in "".join(span.to_json() for span in spans.ended)
+
+
+async def test_the_stages_follow_each_other(path: RequestPath, spans: Spans) -> None:
+    path.saw("u", "1")
+    await path.page("u", trace=spans.tracing.begin(CALL, ()))
+    one_after_the_other = [times(spans.named(stage)[0]) for stage in ("queue", "features", "model", "page")]
+    for (_, ended), (began, _) in pairwise(one_after_the_other):
+        assert began >= ended - 1000, "but for what a float takes off"
+
+
+async def test_calls_that_are_joined_have_traces_of_their_own_and_the_others_none(
+    path: RequestPath, spans: Spans
+) -> None:
+    for user in ("a", "b", "c"):
+        path.saw(user, "1")
+    first, second = (spans.tracing.begin(CALL, ()) for _ in range(2))
+    await asyncio.gather(path.page("a"), path.page("b", trace=first), path.page("c", trace=second))
+    assert path.scorer.versions == [7], "one batch"
+    assert spans.names() == sorted(["queue", "features", "model", "page"] * 2)
+    of_first, of_second = spans.named("model")
+    assert ids(of_first)[0] != ids(of_second)[0]
+    assert path.scorer.asked[0]["metadata"][0][1].split("-")[1:3] == list(ids(of_first))
+    assert [link.context.span_id for link in of_second.links] == [of_first.context.span_id]
+    assert not of_first.links
+
+
+async def test_without_a_trace_triton_is_told_nothing(path: RequestPath) -> None:
+    path.saw("u", "1")
+    await path.page("u")
+    assert path.scorer.asked[0]["metadata"] is None
+
+
+async def test_a_stage_that_fails_says_so_and_the_fallback_page_is_a_stage(
+    path: RequestPath, spans: Spans
+) -> None:
+    path.saw("u", "1")
+    path.scorer.error = ModelUnavailable("told to fail")
+    page = await path.page("u", trace=spans.tracing.begin(CALL, ()))
+    assert page.degraded is Degraded.MODEL_UNAVAILABLE
+    assert spans.names() == ["features", "model", "page", "queue"]
+    [model] = spans.named("model")
+    assert model.status.status_code is StatusCode.ERROR
+    assert model.status.description == "ModelUnavailable: told to fail"
+    path.store.fails = True
+    await path.page("u", trace=spans.tracing.begin(CALL, ()))
+    assert spans.named("features")[1].status.status_code is StatusCode.ERROR
+
+
+async def test_a_call_that_the_candidate_fails_shows_both_tries(path: RequestPath, spans: Spans) -> None:
+    path.saw("u", "1")
+    path.router.cohorts["u"] = (8, "canary")
+    path.scorer.errors[8] = ModelUnavailable("told to fail")
+    await path.page("u", trace=spans.tracing.begin(CALL, ()))
+    tries = [
+        ((span.attributes or {})["riptide.version"], span.status.status_code) for span in spans.named("model")
+    ]
+    assert tries == [(8, StatusCode.ERROR), (7, StatusCode.UNSET)]
+
+
+async def test_waiting_for_the_encoder_is_a_stage(path: RequestPath, spans: Spans) -> None:
+    path.router.ready = {n: replace(v, max_lag_s=1000.0) for n, v in path.router.ready.items()}
+    path.router.serving = path.router.ready[7]
+    running = asyncio.create_task(path.refresher.run_for_good())
+    try:
+        path.saw("u", "1")
+        await path.page("u", trace=spans.tracing.begin(CALL, ()))
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert [span.status.status_code for span in spans.named("encoder")] == [StatusCode.UNSET]
+    assert len(spans.named("features")) == 2, "it is read again with the batch that it comes back to"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "never", "always"),
+    [
+        ((SAMPLED,), True, True),
+        ((NOT_SAMPLED,), False, False),
+        ((), False, True),
+        ((("user-agent", "any"),), False, True),
+        ((("traceparent", "no such thing"),), False, True),
+        ((("traceparent", ""),), False, True),
+    ],
+)
+def test_a_caller_decides_and_chance_where_it_does_not(
+    metadata: tuple[tuple[str, str], ...], never: bool, always: bool
+) -> None:
+    assert Spans(1e-300).tracing.wants(metadata) is never
+    assert Spans(1.0).tracing.wants(metadata) is always
+
+
+def test_chance_takes_the_share_that_is_asked_for() -> None:
+    tracing = Spans(0.25).tracing
+    taken = sum(tracing.wants(()) for _ in range(10_000))
+    assert 2_000 < taken < 3_000
+
+
+def test_a_parent_that_is_none_begins_a_trace_of_its_own(spans: Spans) -> None:
+    spans.tracing.begin(CALL, (("traceparent", "00-zz-yy-01"),)).end("OK", is_fault=False)
+    [call] = spans.ended
+    assert call.parent is None
+    assert int(ids(call)[0], 16)
+
+
+class Handlers:
+    """Methods of which each ends as it is told."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.calls: list[Call] = []
+
+    async def recommend(self, request: Any, call: Call) -> Answer:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+        if request.user_id == "slow":
+            await asyncio.sleep(60)
+        return Answer(pb.RecommendResponse(request_id=call.request_id).SerializeToString(), 7, "stable")
+
+    similar_items = record_events = describe_user = forget_user = recommend
+
+
+@pytest.fixture
+async def served(spans: Spans) -> AsyncIterator[tuple[Handlers, RecommenderStub]]:
+    """The edge of a gateway, at a real port; traces are begun by callers alone."""
+    spans.tracing._ratio = 1e-300
+    handlers, server = Handlers(), grpc.aio.server()
+    recommender = Recommender(
+        cast(Any, handlers),
+        Metrics(),
+        max_in_flight=10,
+        default_deadline_s=5,
+        access_log=False,
+        tracing=spans.tracing,
+    )
+    server.add_generic_rpc_handlers((recommender.handlers,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield handlers, RecommenderStub(channel)
+    await server.stop(0)
+
+
+async def test_a_call_has_a_span_with_its_status_and_its_id(
+    served: tuple[Handlers, RecommenderStub], spans: Spans
+) -> None:
+    handlers, stub = served
+    request = pb.RecommendRequest(user_id="alice", request_id="r 1")
+    await stub.Recommend(request, metadata=(SAMPLED,))
+    await stub.Recommend(request, metadata=(NOT_SAMPLED,))
+    await stub.Recommend(request)
+    assert [call.trace is not None for call in handlers.calls] == [True, False, False]
+    await stub.DescribeUser(pb.DescribeUserRequest(user_id="alice"), metadata=(SAMPLED,))
+    first, second = spans.ended
+    assert second.name == "riptide.v1.Recommender/DescribeUser"
+    assert first.name == CALL
+    assert dict(first.attributes or {}) == {
+        "rpc.system.name": "grpc",
+        "rpc.method": CALL,
+        "rpc.response.status_code": "OK",
+        "riptide.request_id": "r 1",
+    }
+    assert first.status.status_code is StatusCode.UNSET
+    assert first.resource.attributes["service.name"] == "riptide-gateway"
+    assert "alice" not in first.to_json()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (InvalidRequest("limit", "must be from 1"), "INVALID_ARGUMENT", StatusCode.UNSET),
+        (StoreUnavailable("no answer of alice"), "UNAVAILABLE", StatusCode.ERROR),
+        (ValueError("of alice"), "INTERNAL", StatusCode.ERROR),
+    ],
+)
+async def test_a_call_that_fails_says_whose_fault_it_is(
+    served: tuple[Handlers, RecommenderStub],
+    spans: Spans,
+    error: Exception,
+    code: str,
+    status: StatusCode,
+) -> None:
+    handlers, stub = served
+    handlers.error = error
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.Recommend(pb.RecommendRequest(user_id="alice"), metadata=(SAMPLED,))
+    [call] = spans.ended
+    assert (call.attributes or {})["rpc.response.status_code"] == code
+    assert call.status.status_code is status
+    assert "alice" not in call.to_json()
+
+
+async def test_a_call_whose_caller_goes_ends_its_span(
+    served: tuple[Handlers, RecommenderStub], spans: Spans
+) -> None:
+    _, stub = served
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.Recommend(pb.RecommendRequest(user_id="slow"), metadata=(SAMPLED,), timeout=0.2)
+    async with asyncio.timeout(20):
+        while not spans.ended:
+            await asyncio.sleep(0.01)
+    assert (spans.ended[0].attributes or {})["rpc.response.status_code"] == "CANCELLED"
+
+
+def test_the_environment_names_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+    spans = Spans()
+    spans.tracing.begin(CALL, ()).end("OK", is_fault=False)
+    attributes = spans.ended[0].resource.attributes
+    assert attributes["service.name"] == "shop"
+    assert attributes["deployment.environment.name"] == "test"
+
+
+def test_a_ratio_of_0_traces_nothing() -> None:
+    assert exported(0) is None
+
+
+def test_a_collector_that_hangs_keeps_no_worker_from_ending() -> None:
+    may_end, asked = threading.Event(), threading.Event()
+
+    class Hanging(SpanProcessor):
+        def shutdown(self) -> None:
+            asked.set()
+            may_end.wait()
+
+    Tracing(1.0, Hanging()).close(0.05)
+    assert asked.is_set()
+    may_end.set()
