@@ -40,6 +40,7 @@ SCENARIOS = {
     "histories": "benchmarks.histories",
     "stores": "benchmarks.stores",
     "freshness": "benchmarks.freshness",
+    "observability": "benchmarks.observability",
     "peers": "benchmarks.peers.scenario",
     "memory": "benchmarks.memory",
     "sweep": "benchmarks.sweep",

@@ -42,8 +42,17 @@ class Deployment:
     _stack: ExitStack = field(repr=False)
     driver: psutil.Process | None = None
 
-    def gateway(self, name: str = "", *, workers: int = 1, **settings: object) -> Server:
+    def gateway(
+        self,
+        name: str = "",
+        *,
+        workers: int = 1,
+        variables: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> Server:
         """A gateway, started and warm: every user's vector and page are kept.
+
+        `variables`: of its environment, beside its settings.
 
         Raises:
             BenchmarkError: it does not start.
@@ -53,7 +62,12 @@ class Deployment:
         log = self.bench.log(f"{_file_name(name)}-gateway")
         given = {"workers": workers, **_PATIENT, **settings}
         process = self._stack.enter_context(
-            running(log, "gateway", **self._environment(grpc_port=grpc_port, http_port=http_port, **given))
+            running(
+                log,
+                "gateway",
+                variables=variables,
+                **self._environment(grpc_port=grpc_port, http_port=http_port, **given),
+            )
         )
         wait(f"{name}: the gateway", log, process, lambda: serves_model(http_port))
         processes = {"gateway": process, "Triton": self.triton}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
@@ -56,7 +57,7 @@ class Variant:
     name: str
     change: Change = _unchanged
     variables: Mapping[str, str] = field(default_factory=dict)
-    gateway: Mapping[str, object] = field(default_factory=dict)
+    gateway: Mapping[str, Any] = field(default_factory=dict)
 
 
 DEFAULT = Variant("as published")

@@ -23,6 +23,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from features.store import StoreError
+from gateway.errors import GatewayError
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanProcessor
@@ -161,7 +164,9 @@ class Stage:
     ) -> None:
         for trace, span in self._spans:
             if error is not None:
-                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+                # What others say of their errors may name a user; our own sentences do not.
+                sentence = f": {error}" if isinstance(error, GatewayError | StoreError) else ""
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__ + sentence))
             trace.finish(span)
 
 

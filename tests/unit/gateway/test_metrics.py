@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,13 @@ def test_names_are_those_that_prometheus_recommends(tmp_path: Path) -> None:
         assert not name.endswith(("_ms", "_milliseconds", "_percent", "_mb")), f"{name}: no base unit"
         if kind == "histogram":
             assert name.endswith(("_seconds", "_ratio", "_rows")), f"{name}: its unit is not told"
+
+
+def test_the_documentation_names_them_all(tmp_path: Path) -> None:
+    said = exposed(tmp_path, WORKER)
+    names = {line.split()[2] for line in said.splitlines() if line.startswith("# TYPE")}
+    page = Path(__file__).parents[3] / "docs" / "observability.md"
+    assert set(re.findall(r"`(riptide_\w+)`", page.read_text())) == names
 
 
 def test_what_can_be_counted_is_there_before_it_is(tmp_path: Path) -> None:

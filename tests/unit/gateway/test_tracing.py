@@ -138,9 +138,12 @@ async def test_a_stage_that_fails_says_so_and_the_fallback_page_is_a_stage(
     [model] = spans.named("model")
     assert model.status.status_code is StatusCode.ERROR
     assert model.status.description == "ModelUnavailable: told to fail"
+    path.scorer.error = ValueError("of alice")
+    await path.page("u", trace=spans.tracing.begin(CALL, ()))
+    assert spans.named("model")[1].status.description == "ValueError", "it may name a user"
     path.store.fails = True
     await path.page("u", trace=spans.tracing.begin(CALL, ()))
-    assert spans.named("features")[1].status.status_code is StatusCode.ERROR
+    assert spans.named("features")[2].status.status_code is StatusCode.ERROR
 
 
 async def test_a_call_that_the_candidate_fails_shows_both_tries(path: RequestPath, spans: Spans) -> None:
