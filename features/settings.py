@@ -149,6 +149,12 @@ class Settings(BaseSettings):
         return self.triton_address or f"{self.triton_host}:{self.triton_grpc_port}"
 
     @property
+    def traces_url(self) -> str:
+        """Where traces go (OTLP over HTTP), by OpenTelemetry's own environment variables."""
+        all_signals = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"
+        return os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or f"{all_signals.rstrip('/')}/v1/traces"
+
+    @property
     def store_name(self) -> str:
         """`store` for messages: without the name and the password that an address may hold."""
         if self.store.startswith("lmdb"):
@@ -179,6 +185,12 @@ def load_settings() -> Settings:
             f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}, not {problem['input']!r}"
             for problem in error.errors()
         ]
+    else:
+        if settings.trace_ratio and not re.match("https?://.", settings.traces_url):
+            mistakes.append(
+                "OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http:// or https://, since traces are sent by "
+                f"OTLP over HTTP (port 4318, where gRPC has 4317), not {settings.traces_url!r}"
+            )
     if mistakes:
         print(*mistakes, sep="\n", file=sys.stderr)
         raise SystemExit(2)

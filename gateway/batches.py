@@ -103,12 +103,11 @@ class Batches:
         if version is None:
             raise VersionGone(f"version {number} is no longer ready in Triton")
         began = time.perf_counter()
-        traced = [entry.asked for entry in batch if entry.asked.request.trace is not None]
-        for asked in traced:
-            if asked.request.trace is not None:
-                asked.request.trace.past("queue", asked.submitted, began)
+        traced = [(entry, trace) for entry in batch if (trace := entry.asked.request.trace) is not None]
+        for entry, trace in traced:
+            trace.past("queue", entry.asked.back or entry.asked.submitted, began)
         left_s = max(entry.deadline for entry in batch) - asyncio.get_running_loop().time()
-        with Stage("features", (asked.request.trace for asked in traced)):
+        with Stage("features", [trace for _, trace in traced]):
             records = await self.read([entry.asked.request.user_id for entry in batch], left_s)
         features_ms = _ms_between(began, time.perf_counter())
 
@@ -143,10 +142,10 @@ class Batches:
         encoded = any(row.answer is None for row in rows)
         own = [entry for entry in entries if entry.asked.cohort != PINNED]
         sent = time.perf_counter()
-        if traced:
-            traced = [entry.asked for entry in entries if entry.asked.request.trace is not None]
+        # Not those that wait for the encoder, are answered without the model, or whose caller has gone.
+        sharing = [trace for entry, trace in traced if not (entry.aside or entry.answer.done())]
         try:
-            with Stage("model", (asked.request.trace for asked in traced), kind=SpanKind.CLIENT) as stage:
+            with Stage("model", sharing, kind=SpanKind.CLIENT) as stage:
                 stage.tell(version=number, batch_rows=len(rows))
                 scores = await self.scorer.score(
                     version,

@@ -115,9 +115,10 @@ class Methods:
             self.pins.asked(call.metadata) if call.metadata else None,
         )
         degraded = page.degraded
+        outcome = "FULL" if degraded is Degraded.NO else degraded.value
+        self.metrics.page(page.version, page.cohort, outcome)
         if call.trace is not None:
-            call.trace.tell(version=page.version, cohort=page.cohort, degraded=degraded.value)
-        self.metrics.page(page.version, page.cohort, "FULL" if degraded is Degraded.NO else degraded.value)
+            call.trace.tell(version=page.version, cohort=page.cohort, outcome=outcome)
         if degraded is not Degraded.NO and degraded is not Degraded.COLD_START:
             said = {"reason": degraded.value, "version": page.version, "cohort": page.cohort}
             log.info("degraded", extra={"request_id": call.request_id, **said})

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter as Count
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,11 +22,14 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    disable_created_metrics,
+    Metric,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
+from client.riptide.v1 import recommender_pb2 as pb
 from gateway.model_inputs import Row
 
 FLUSH_INTERVAL_S = 0.25
@@ -34,6 +38,8 @@ _FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0)
 """0.2 is what the service level asks of the p99 (`loadtest/slo.toml`): who kept it can be counted."""
 _LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_METHODS = pb.DESCRIPTOR.services_by_name["Recommender"].methods
+_CODES = ("OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE")
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
 _SHARES = tuple(tenths / 10 for tenths in range(11))
 
@@ -45,17 +51,23 @@ def prepare(folder: Path) -> None:
     os.environ[_FOLDER_VARIABLE] = str(folder.resolve())
 
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody asks for that many more series
-_PARENT = CollectorRegistry()
-"""Of the gateway's parent process, which writes no files: it imported prometheus_client before `prepare`."""
-_RESTARTS = Counter(
-    "riptide_worker_restarts", "Workers that ended by themselves and were started again.", registry=_PARENT
-)
+class _Restarts(Collector):
+    """What the parent process counts. Metrics of its own it has none: those are files that workers write."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def collect(self) -> Iterable[Metric]:
+        text = "Workers that ended by themselves and were started again."
+        yield CounterMetricFamily("riptide_worker_restarts", text, value=self.count)
+
+
+_RESTARTS = _Restarts()
 
 
 def worker_restarted() -> None:
     """Counts, in the parent process, a worker that ended by itself."""
-    _RESTARTS.inc()
+    _RESTARTS.count += 1
 
 
 def forget_gauges(pid: int) -> None:
@@ -68,7 +80,8 @@ def exposition() -> bytes:
     """All workers' metrics in Prometheus' text format, of dead workers too: a counter must not fall."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # ships without annotations
-    return generate_latest(registry) + generate_latest(_PARENT)
+    registry.register(_RESTARTS)
+    return generate_latest(registry)
 
 
 class _Samples:
@@ -114,13 +127,13 @@ class _Counts:
         text: str,
         labels: Sequence[str],
         registry: CollectorRegistry,
-        known: Sequence[str] = (),
+        known: Iterable[tuple[str, ...]] = (),
     ) -> None:
-        """`known`: values of its one label that are there from the start, as 0: a rate over the first count
-        of a series that was not there before is none."""
+        """`known`: label values that are there from the start, as 0: a rate over the first count of a series
+        that was not there before is none."""
         self._counter = Counter(name, text, labels, registry=registry)
-        for value in known:
-            self._counter.labels(value)
+        for values in known:
+            self._counter.labels(*values)
         self._gathered: Count[tuple[str, ...]] = Count()
 
     def add(self, count: int, *labels: str) -> None:
@@ -139,14 +152,20 @@ class Metrics:
         registry = CollectorRegistry()
         self._answered: dict[tuple[str, str], list[float]] = {}
         """Seconds that calls took, by method and code: their number is what `_requests` is to count."""
-        self._requests = _Counts("riptide_requests", "Calls answered.", ["method", "code"], registry)
+        self._requests = _Counts(
+            "riptide_requests",
+            "Calls answered.",
+            ["method", "code"],
+            registry,
+            known=product([method.name for method in _METHODS], _CODES),
+        )
         self._vectors = _Counts(
             "riptide_user_vectors",
             "User vectors needed: `cached`, `lagging` (cached, and outdated), or `encoded` by the model in "
             "the request.",
             ["source"],
             registry,
-            known=("cached", "lagging", "encoded"),
+            known=(("cached",), ("lagging",), ("encoded",)),
         )
         self._encoder_waits = _Counts(
             "riptide_encoder_waits", "Requests that waited for the encoder.", [], registry
@@ -157,7 +176,7 @@ class Metrics:
             "read, as more users waited than the encoder takes in half a minute.",
             ["outcome"],
             registry,
-            known=("stored", "dropped"),
+            known=(("stored",), ("dropped",)),
         )
         self._lag = _Samples(
             "riptide_vector_lag_seconds",
@@ -191,11 +210,11 @@ class Metrics:
             "Events received: `recorded` or `duplicate`.",
             ["outcome"],
             registry,
-            known=("recorded", "duplicate"),
+            known=(("recorded",), ("duplicate",)),
         )
         self._duration = _Samples(
             "riptide_request_duration_seconds",
-            "From a call's arrival in the gateway to its answer.",
+            "From a call's arrival in the gateway to its answer, of calls that end well: refusals are quick.",
             ["method"],
             _SECONDS,
             registry,
@@ -318,7 +337,8 @@ class Metrics:
         answered, self._answered = self._answered, {}
         for (method, code), durations_s in answered.items():
             self._requests.add(len(durations_s), method, code)
-            self._duration.of(method).extend(durations_s)
+            if code == "OK":
+                self._duration.of(method).extend(durations_s)
         counts = (self._requests, self._vectors, self._pages, self._events)
         for metric in (*counts, self._encoder_waits, self._refreshes, self._shadow_failures):
             metric.flush()

@@ -11,17 +11,29 @@ none. No user id is in them.
 
 from __future__ import annotations
 
-import os
+import re
 import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
 from random import random
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    set_span_in_context,
+)
 
 from features.store import StoreError
 from gateway.errors import GatewayError
@@ -31,9 +43,11 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
 PARENT_METADATA = "traceparent"
-_PROPAGATED = (PARENT_METADATA, "tracestate")
-_SAMPLED = 1
-_PROPAGATOR = TraceContextTextMapPropagator()
+"""W3C Trace Context. Its `tracestate` is not passed on: it may hold anything, and be so long that Triton
+refuses the call of all who share the batch."""
+_PARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_MOST_ASKED_PER_S = 50
+"""Traces that callers may ask a worker for. A traced call costs it some half more; beyond, chance decides."""
 
 Metadata = Collection[tuple[str, str | bytes]]
 
@@ -93,29 +107,33 @@ class Tracing:
         from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
         self._ratio = ratio
+        self._asked = 0
+        self._second = 0
         # Its own moment of ending, below: by default a process that exits would wait for a collector.
         self._provider = TracerProvider(ALWAYS_ON, _resource(), shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("riptide.gateway")
 
     def wants(self, metadata: Metadata) -> bool:
-        """Whether a call is to be traced: as its caller says (W3C Trace Context), else by chance."""
-        for name, value in metadata:
-            if name == PARENT_METADATA:
-                flags = str(value).rpartition("-")[2]
-                try:
-                    return bool(int(flags, 16) & _SAMPLED)
-                except ValueError:
-                    break
+        """Whether a call is to be traced: as its caller says, else by chance."""
+        parent = _parent_of(metadata)
+        if parent is not None:
+            if not parent.trace_flags.sampled:
+                return False
+            if (second := int(time.monotonic())) != self._second:
+                self._second, self._asked = second, 0
+            self._asked += 1
+            if self._asked <= _MOST_ASKED_PER_S:
+                return True
         return random() < self._ratio
 
     def begin(self, method: str, metadata: Metadata) -> Trace:
         """The trace of a call of `PACKAGE.SERVICE/METHOD` that begins now, as part of its caller's if it has
         one."""
-        said = {name: str(value) for name, value in metadata if name in _PROPAGATED}
-        # An empty context: without one, what this thread last did would be taken for the parent.
-        parent = _PROPAGATOR.extract(said, Context())
-        return Trace(self._tracer, method, parent, **{"rpc.system.name": "grpc", "rpc.method": method})
+        parent, context = _parent_of(metadata), Context()
+        if parent is not None:
+            context = set_span_in_context(NonRecordingSpan(parent), context)
+        return Trace(self._tracer, method, context, **{"rpc.system.name": "grpc", "rpc.method": method})
 
     def close(self, timeout_s: float) -> None:
         """Sends what is left, as far as the collector takes it in that time."""
@@ -147,9 +165,9 @@ class Stage:
         """What tells who is called of the first trace; None without one."""
         if not self._spans:
             return None
-        carrier: dict[str, str] = {}
-        _PROPAGATOR.inject(carrier, set_span_in_context(self._spans[0][1]))
-        return tuple(carrier.items())
+        own = self._spans[0][1].get_span_context()
+        parent = f"00-{format_trace_id(own.trace_id)}-{format_span_id(own.span_id)}-{own.trace_flags:02x}"
+        return ((PARENT_METADATA, parent),)
 
     def tell(self, **attributes: str | int | float) -> None:
         """Attributes of each span, `riptide.NAME`."""
@@ -163,25 +181,40 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         for trace, span in self._spans:
-            if error is not None:
+            if isinstance(error, Exception):  # a caller that hangs up is none
                 # What others say of their errors may name a user; our own sentences do not.
                 sentence = f": {error}" if isinstance(error, GatewayError | StoreError) else ""
                 span.set_status(Status(StatusCode.ERROR, type(error).__name__ + sentence))
             trace.finish(span)
 
 
-def exported(ratio: float) -> Tracing | None:
-    """Tracing into OTLP, as OpenTelemetry's environment variables say; None for a ratio of 0."""
+def exported(ratio: float, url: str) -> Tracing | None:
+    """Tracing into the collector at `url` (OTLP over HTTP); None for a ratio of 0."""
     if not ratio:
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    return Tracing(ratio, BatchSpanProcessor(OTLPSpanExporter()))
+    return Tracing(ratio, BatchSpanProcessor(OTLPSpanExporter(url)))
+
+
+def _parent_of(metadata: Metadata) -> SpanContext | None:
+    """What the caller says of its own trace; None if it says nothing, or nothing that can be read."""
+    for name, value in metadata:
+        if name == PARENT_METADATA:
+            found = _PARENT.fullmatch(value) if isinstance(value, str) else None
+            if found is None:
+                return None
+            trace_id, span_id, flags = (int(part, 16) for part in found.groups())
+            parent = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+            return parent if parent.is_valid else None
+    return None
 
 
 def _resource() -> Resource:
-    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+    from opentelemetry.sdk.resources import Resource
 
-    ours: dict[str, Any] = {"service.name": "riptide-gateway", "service.instance.id": str(os.getpid())}
-    return Resource(ours).merge(OTELResourceDetector().detect())
+    told = Resource.create()
+    if str(told.attributes["service.name"]).startswith("unknown_service"):  # OTEL_SERVICE_NAME is not set
+        told = told.merge(Resource({"service.name": "riptide-gateway"}))
+    return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ class Asked(NamedTuple):
     """Whether the encoder has been waited for: it is not a second time."""
     vector: CachedAnswer | None = None
     """What the encoder answered then."""
+    back: float | None = None
+    """When it was submitted again after that; None: not yet."""
 
 
 Entry: TypeAlias = Waiting[Asked, Any]
@@ -152,5 +155,5 @@ class Vectors:
         # If it comes too late, or fails, the page is made of what there is.
         with suppress(ModelUnavailable), Stage("encoder", (entry.asked.request.trace,)):
             vector = await self.refresher.encoded(entry.asked.request.user_id, version, patience_s)
-        entry.asked = entry.asked._replace(waited=True, vector=vector)
+        entry.asked = entry.asked._replace(waited=True, vector=vector, back=time.perf_counter())
         submit(entry)

@@ -79,18 +79,15 @@ def command(settings: Settings, triton: Triton, backends: Path, shm_prefix: str)
         f"--grpc-restricted-protocol={restricted}",
         f"--http-restricted-api={restricted}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-        *(_tracing() if settings.trace_ratio else ()),
+        *(_tracing(settings.traces_url) if settings.trace_ratio else ()),
     ]
 
 
-def _tracing() -> list[str]:
-    """What makes Triton send spans of those calls that come with a trace, to where the gateway sends its own.
+def _tracing(url: str) -> list[str]:
+    """What makes Triton send spans of those calls that come with a trace.
 
     Its own sampling is as good as off: one call in two billions. Others are traced whatever it says.
     """
-    traces = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    everything = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"
-    url = traces or f"{everything.rstrip('/')}/v1/traces"
     return [
         "--trace-config=mode=opentelemetry",
         f"--trace-config=opentelemetry,url={url}",

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,7 +161,7 @@ async def test_sigterm_lets_calls_in_flight_finish_and_ends_with_status_0(
 async def test_both_workers_serve_and_a_killed_one_is_replaced(
     second_gateway: tuple[psutil.Popen, str, int],
 ) -> None:
-    process, target, _ = second_gateway
+    process, target, http_port = second_gateway
     await (await _serving(target)).close()
 
     async def workers() -> set[int]:
@@ -178,6 +179,13 @@ async def test_both_workers_serve_and_a_killed_one_is_replaced(
     response = await RecommenderStub(channel).Recommend(pb.RecommendRequest(user_id="1", limit=5), timeout=5)
     assert len(response.items) == 5
     await channel.close()
+    said = await asyncio.to_thread(_exposed, http_port)
+    assert "riptide_worker_restarts_total 1.0" in said.splitlines()
+
+
+def _exposed(http_port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 def _interrupting(process: int) -> list[int] | None:

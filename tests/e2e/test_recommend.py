@@ -325,6 +325,9 @@ async def test_metrics_tell_calls_batches_caches_and_degraded_pages(
         "riptide_batch_rows_count",
         'riptide_user_vectors_total{source="encoded"}',
         'riptide_pages_total{cohort="stable",outcome="COLD_START",version="1"}',
+        'riptide_pages_total{cohort="stable",outcome="FULL",version="1"}',
+        "riptide_model_ready",
+        "riptide_stable_version",
     ):
         assert deployment.counted(wanted) > 0
 

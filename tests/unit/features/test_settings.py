@@ -53,5 +53,20 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, fiel
     assert load_settings() == unset
 
 
+def test_where_traces_go_must_be_a_url_if_there_are_any(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", raising=False)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318")
+    load_settings()
+    monkeypatch.setenv("RIPTIDE_TRACE_RATIO", "0.01")
+    with pytest.raises(SystemExit) as ended:
+        load_settings()
+    assert ended.value.code == 2
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http://" in capsys.readouterr().err
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318/")
+    assert load_settings().traces_url == "https://collector:4318/v1/traces"
+
+
 def test_every_setting_is_documented() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from client.riptide.v1 import recommender_pb2 as pb
 from features.catalog import Catalog
@@ -18,6 +20,7 @@ from gateway.errors import InvalidRequest, ModelUnavailable, NotFound, NotLoaded
 from gateway.methods import Answer, Call, Methods
 from gateway.pin import Pins
 from gateway.routing import Router
+from gateway.tracing import Tracing
 from gateway.wire import Lines
 from tests.unit.gateway.fakes import ranking_version
 from tests.unit.gateway.request_path import RequestPath
@@ -89,6 +92,22 @@ async def test_pages_are_counted_by_version_cohort_and_outcome(
     service.path.scorer.error = ModelUnavailable("told to fail")
     await service.recommend("c")
     assert counted == [(8, "canary", "FULL"), (7, "stable", "COLD_START"), (7, "canary", "MODEL_UNAVAILABLE")]
+
+
+async def test_a_traced_call_says_what_it_got_and_has_the_store_as_a_stage(service: Service) -> None:
+    exporter = InMemorySpanExporter()
+    trace = Tracing(1.0, SimpleSpanProcessor(exporter)).begin("riptide.v1.Recommender/Any", ())
+    call = service.call()._replace(trace=trace)
+    event = pb.Event(user_id="u", item_id="1", type=pb.EVENT_TYPE_CLICK)
+    await service.methods.record_events(pb.RecordEventsRequest(events=[event]), call)
+    await service.methods.describe_user(pb.DescribeUserRequest(user_id="u"), call)
+    await service.methods.forget_user(pb.ForgetUserRequest(user_id="u"), call)
+    assert [span.name for span in exporter.get_finished_spans()] == ["store"] * 3
+    await service.methods.recommend(pb.RecommendRequest(user_id="nobody", limit=3), call)
+    trace.end("OK", is_fault=False)
+    said = dict(exporter.get_finished_spans()[-1].attributes or {})
+    assert (said["riptide.version"], said["riptide.cohort"]) == (7, "stable")
+    assert said["riptide.outcome"] == "COLD_START"
 
 
 async def test_surface_diversity_and_time_reach_the_model(service: Service, catalog: Catalog) -> None:

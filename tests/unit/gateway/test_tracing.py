@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
@@ -19,6 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
 from features.catalog import Catalog
+from features.record import UserRecord
 from features.store import StoreUnavailable
 from gateway.errors import InvalidRequest, ModelUnavailable
 from gateway.methods import Answer, Call
@@ -76,7 +77,7 @@ async def test_a_page_has_a_span_for_each_stage_and_triton_is_told_the_models(
     path: RequestPath, spans: Spans
 ) -> None:
     path.saw("alice", "1")
-    trace = spans.tracing.begin(CALL, (SAMPLED,))
+    trace = spans.tracing.begin(CALL, (SAMPLED, ("tracestate", "shop=alice")))
     await path.page("alice", trace=trace)
     trace.end("OK", is_fault=False)
     assert spans.names() == ["features", "model", "page", "queue", CALL]
@@ -121,6 +122,43 @@ async def test_calls_that_are_joined_have_traces_of_their_own_and_the_others_non
     assert not of_first.links
 
 
+async def test_waiting_in_the_queue_takes_as_long_as_it_does(path: RequestPath, spans: Spans) -> None:
+    path.saw("u", "1")
+    path.scorer.gate.clear()
+    before = asyncio.create_task(path.page("u"))
+    while not path.scorer.calls:
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(path.page("u", trace=spans.tracing.begin(CALL, ())))
+    await asyncio.sleep(0.05)
+    path.scorer.gate.set()
+    await asyncio.gather(before, waiting)
+    began, ended = times(spans.named("queue")[0])
+    assert ended - began >= 40_000_000
+
+
+async def test_calls_that_end_without_the_model_have_no_part_in_its_span(
+    path: RequestPath, spans: Spans
+) -> None:
+    path.saw("u", "1")
+    cold, warm, gone = (spans.tracing.begin(CALL, ()) for _ in range(3))
+    read = path.store.read
+
+    async def hangs_up(user_ids: Sequence[str]) -> list[UserRecord]:
+        left.cancel()
+        await asyncio.sleep(0)
+        return await read(user_ids)
+
+    path.store.read = hangs_up  # type: ignore[method-assign]
+    left = asyncio.create_task(path.page("u", trace=gone))
+    await asyncio.gather(
+        left, path.page("nobody", trace=cold), path.page("u", trace=warm), return_exceptions=True
+    )
+    assert left.cancelled()
+    [model] = spans.named("model")
+    assert model.context.trace_id == warm._span.get_span_context().trace_id
+    assert not model.links
+
+
 async def test_without_a_trace_triton_is_told_nothing(path: RequestPath) -> None:
     path.saw("u", "1")
     await path.page("u")
@@ -136,6 +174,7 @@ async def test_a_stage_that_fails_says_so_and_the_fallback_page_is_a_stage(
     assert page.degraded is Degraded.MODEL_UNAVAILABLE
     assert spans.names() == ["features", "model", "page", "queue"]
     [model] = spans.named("model")
+    assert times(spans.named("page")[0])[0] >= times(model)[1] - 1000
     assert model.status.status_code is StatusCode.ERROR
     assert model.status.description == "ModelUnavailable: told to fail"
     path.scorer.error = ValueError("of alice")
@@ -144,6 +183,7 @@ async def test_a_stage_that_fails_says_so_and_the_fallback_page_is_a_stage(
     path.store.fails = True
     await path.page("u", trace=spans.tracing.begin(CALL, ()))
     assert spans.named("features")[2].status.status_code is StatusCode.ERROR
+    assert spans.named("features")[2].status.description == "StoreUnavailable: told to fail"
 
 
 async def test_a_call_that_the_candidate_fails_shows_both_tries(path: RequestPath, spans: Spans) -> None:
@@ -168,7 +208,11 @@ async def test_waiting_for_the_encoder_is_a_stage(path: RequestPath, spans: Span
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert [span.status.status_code for span in spans.named("encoder")] == [StatusCode.UNSET]
-    assert len(spans.named("features")) == 2, "it is read again with the batch that it comes back to"
+    in_turn = ["queue", "features", "encoder", "queue", "features", "model", "page"]
+    moments = sorted((times(span), span.name) for span in spans.ended)
+    assert [name for _, name in moments] == in_turn, "with the batch that it comes back to it is read again"
+    for ((_, ended), _), ((began, _), _) in pairwise(moments):
+        assert began >= ended - 1000
 
 
 @pytest.mark.parametrize(
@@ -180,6 +224,12 @@ async def test_waiting_for_the_encoder_is_a_stage(path: RequestPath, spans: Span
         ((("user-agent", "any"),), False, True),
         ((("traceparent", "no such thing"),), False, True),
         ((("traceparent", ""),), False, True),
+        ((("traceparent", f"00-{TRACE}-{CALLER}-02"),), False, False),
+        ((("traceparent", f"00-{TRACE}-{CALLER}-03"),), True, True),
+        ((("traceparent", f"ff-{TRACE}-{CALLER}-01"),), False, True),
+        ((("traceparent", f"00-{'0' * 32}-{CALLER}-01"),), False, True),
+        ((("traceparent", f"00-{TRACE}-{CALLER}-01" + "x" * 9000),), False, True),
+        ((("traceparent", "garbage-01"),), False, True),
     ],
 )
 def test_a_caller_decides_and_chance_where_it_does_not(
@@ -187,6 +237,13 @@ def test_a_caller_decides_and_chance_where_it_does_not(
 ) -> None:
     assert Spans(1e-300).tracing.wants(metadata) is never
     assert Spans(1.0).tracing.wants(metadata) is always
+
+
+def test_callers_can_ask_for_so_many_traces_a_second_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracing = Spans(1e-300).tracing
+    for now in (100.0, 101.5):
+        monkeypatch.setattr("gateway.tracing.time.monotonic", lambda now=now: now)
+        assert [tracing.wants((SAMPLED,)) for _ in range(60)] == [True] * 50 + [False] * 10
 
 
 def test_chance_takes_the_share_that_is_asked_for() -> None:
@@ -250,8 +307,11 @@ async def test_a_call_has_a_span_with_its_status_and_its_id(
     await stub.Recommend(request, metadata=(NOT_SAMPLED,))
     await stub.Recommend(request)
     assert [call.trace is not None for call in handlers.calls] == [True, False, False]
+    pin = ("riptide-version", "2")
+    await stub.ForgetUser(pb.ForgetUserRequest(), metadata=(SAMPLED, pin))
+    assert pin in [(name, value) for name, value in handlers.calls[-1].metadata], "traced or not"
     await stub.DescribeUser(pb.DescribeUserRequest(user_id="alice"), metadata=(SAMPLED,))
-    first, second = spans.ended
+    first, _, second = spans.ended
     assert second.name == "riptide.v1.Recommender/DescribeUser"
     assert first.name == CALL
     assert dict(first.attributes or {}) == {
@@ -262,6 +322,8 @@ async def test_a_call_has_a_span_with_its_status_and_its_id(
     }
     assert first.status.status_code is StatusCode.UNSET
     assert first.resource.attributes["service.name"] == "riptide-gateway"
+    assert first.resource.attributes["telemetry.sdk.name"] == "opentelemetry"
+    assert first.resource.attributes["service.instance.id"], "workers and machines are told apart"
     assert "alice" not in first.to_json()
 
 
@@ -271,6 +333,7 @@ async def test_a_call_has_a_span_with_its_status_and_its_id(
         (InvalidRequest("limit", "must be from 1"), "INVALID_ARGUMENT", StatusCode.UNSET),
         (StoreUnavailable("no answer of alice"), "UNAVAILABLE", StatusCode.ERROR),
         (ValueError("of alice"), "INTERNAL", StatusCode.ERROR),
+        (TimeoutError(), "DEADLINE_EXCEEDED", StatusCode.ERROR),
     ],
 )
 async def test_a_call_that_fails_says_whose_fault_it_is(
@@ -282,9 +345,11 @@ async def test_a_call_that_fails_says_whose_fault_it_is(
 ) -> None:
     handlers, stub = served
     handlers.error = error
+    request = pb.RecommendRequest(user_id="alice", request_id="r 1")
     with pytest.raises(grpc.aio.AioRpcError):
-        await stub.Recommend(pb.RecommendRequest(user_id="alice"), metadata=(SAMPLED,))
+        await stub.Recommend(request, metadata=(SAMPLED,))
     [call] = spans.ended
+    assert (call.attributes or {})["riptide.request_id"] == "r 1"
     assert (call.attributes or {})["rpc.response.status_code"] == code
     assert call.status.status_code is status
     assert "alice" not in call.to_json()
@@ -313,7 +378,7 @@ def test_the_environment_names_the_service(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_ratio_of_0_traces_nothing() -> None:
-    assert exported(0) is None
+    assert exported(0, "http://localhost:4318/v1/traces") is None
 
 
 def test_a_collector_that_hangs_keeps_no_worker_from_ending() -> None:
@@ -325,5 +390,5 @@ def test_a_collector_that_hangs_keeps_no_worker_from_ending() -> None:
             may_end.wait()
 
     Tracing(1.0, Hanging()).close(0.05)
-    assert asked.is_set()
+    assert asked.wait(20)
     may_end.set()

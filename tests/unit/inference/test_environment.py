@@ -135,7 +135,8 @@ def test_triton_sends_its_spans_where_the_gateway_does_and_only_if_calls_are_tra
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     assert told(0) == []
-    assert "opentelemetry,url=http://localhost:4318/v1/traces" in told(0.01)
+    assert told(0.01)[:2] == ["mode=opentelemetry", "opentelemetry,url=http://localhost:4318/v1/traces"]
+    assert {"level=TIMESTAMPS", "rate=2147483647"} <= set(told(0.01))
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/")
     assert "opentelemetry,url=http://collector:4318/v1/traces" in told(0.01)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:1/here")
