@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import urllib.request
+from collections import Counter
 
 import grpc
 import pytest
@@ -56,6 +57,16 @@ async def test_every_metric_that_is_asked_for_is_in_a_real_scrape(
         if asked.metric not in _OF_ROLLOUTS and not any(asked.met_by(*sample) for sample in samples)
     }
     assert missing == set()
+
+
+def test_a_scrape_has_each_series_once(deployment: Deployment) -> None:
+    """Of two Prometheus takes the first, whatever it says."""
+    series = Counter(
+        line.rsplit(" ", 1)[0]
+        for line in (deployment.get("/metrics") + tritons_metrics(deployment)).splitlines()
+        if not line.startswith("#")
+    )
+    assert [each for each, times in series.items() if times > 1] == []
 
 
 def test_what_is_not_looked_for_is_asked_for() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from client.riptide.v1 import recommender_pb2 as pb
 from gateway import metrics
@@ -43,12 +45,16 @@ TRITON = {
 }
 
 
-def gateways_series() -> dict[str, tuple[set[str], set[str]]]:
-    """Every series that the gateway can have: name → its labels, and its bounds if it is a bucket."""
+def gateways_series(folder: Path) -> dict[str, tuple[set[str], set[str]]]:
+    """Every series that the gateway can have: name → its labels, and its bounds if it is a bucket.
+
+    `folder`: empty, for the files of a gateway with several workers.
+    """
     made: list[Any] = []
 
     def keep(self: CollectorRegistry, collector: Any) -> None:
-        made.append(collector)
+        if not isinstance(collector, MultiProcessCollector):
+            made.append(collector)
 
     # A module of its own: of the gateway's, what is made at its import is made already.
     spec = importlib.util.spec_from_file_location("metrics_looked_at", metrics.__file__)
@@ -56,9 +62,11 @@ def gateways_series() -> dict[str, tuple[set[str], set[str]]]:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
         patch.setattr(CollectorRegistry, "register", keep)
         spec.loader.exec_module(module)
         module.Metrics()
+        module.exposition()
     series: dict[str, tuple[set[str], set[str]]] = {}
     for metric in made:
         # Public only of metrics that have samples.
@@ -88,8 +96,8 @@ def test_every_expression_is_promql() -> None:
             pytest.fail(f"{expression.place}: {expression.text}: {error}")
 
 
-def test_every_metric_is_one_of_the_gateways_or_of_tritons_and_has_the_labels() -> None:
-    offered = {name: (labels, set[str]()) for name, labels in TRITON.items()} | gateways_series()
+def test_every_metric_is_one_of_the_gateways_or_of_tritons_and_has_the_labels(tmp_path: Path) -> None:
+    offered = {name: (labels, set[str]()) for name, labels in TRITON.items()} | gateways_series(tmp_path)
     missing = []
     for asked in scraped():
         labels, bounds = offered.get(asked.metric, (None, set()))
