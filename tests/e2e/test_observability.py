@@ -52,11 +52,11 @@ async def test_every_metric_that_is_asked_for_is_in_a_real_scrape(
     counts = parse(deployment.get("/metrics") + tritons_metrics(deployment))
     samples = [(name, dict(labels)) for name, labels in counts.samples]
     missing = {
-        (asked.place, asked.metric, *sorted(asked.labels), *sorted(asked.equal))
+        f"{asked.place}: {asked.metric}, {sorted(asked.labels)}, {sorted(asked.equal)}"
         for asked in scraped()
         if asked.metric not in _OF_ROLLOUTS and not any(asked.met_by(*sample) for sample in samples)
     }
-    assert missing == set()
+    assert not missing, "\n".join(sorted(missing))
 
 
 def test_a_scrape_has_each_series_once(deployment: Deployment) -> None:

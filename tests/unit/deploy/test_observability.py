@@ -109,7 +109,7 @@ def test_every_metric_is_one_of_the_gateways_or_of_tritons_and_has_the_labels(tm
             ]
             bound = dict(asked.equal).get("le")
             missing += [f"{asked.place}: {asked.metric}, le {bound}"] if bound and bound not in bounds else []
-    assert missing == []
+    assert not missing, "\n".join(missing)
 
 
 def test_every_value_of_a_label_is_one_that_it_can_have() -> None:
