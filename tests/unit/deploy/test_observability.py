@@ -68,20 +68,19 @@ def gateways_series(folder: Path) -> dict[str, tuple[set[str], set[str]]]:
         module.Metrics()
         module.exposition()
     series: dict[str, tuple[set[str], set[str]]] = {}
-    for metric in made:
-        # Public only of metrics that have samples.
-        name, labels = metric._name, set(metric._labelnames)
-        match metric._type:
-            case "counter":
-                series[f"{name}_total"] = labels, set()
-            case "gauge":
-                series[name] = labels, set()
-            case "histogram":
-                series[f"{name}_sum"] = series[f"{name}_count"] = labels, set()
-                series[f"{name}_bucket"] = (
-                    labels | {"le"},
-                    {str(bound) for bound in metric._kwargs["buckets"]},
-                )
+    for collector in made:
+        # Public only of what has samples.
+        labels = set(getattr(collector, "_labelnames", ()))
+        for metric in collector.collect():
+            match metric.type:
+                case "counter":
+                    series[f"{metric.name}_total"] = labels, set()
+                case "gauge":
+                    series[metric.name] = labels, set()
+                case "histogram":
+                    bounds = {str(bound) for bound in collector._kwargs["buckets"]}
+                    series[f"{metric.name}_sum"] = series[f"{metric.name}_count"] = labels, set()
+                    series[f"{metric.name}_bucket"] = labels | {"le"}, bounds
     assert "riptide_requests_total" in series
     return series
 
