@@ -26,7 +26,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 MAKEFLAGS += --silent --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up down status test check train ablate cold-items publish rollout bench capacity bench-rollouts proto lock clean env format
+.PHONY: help run up down status test test-alerts check train ablate cold-items publish rollout bench capacity bench-rollouts proto lock clean env format
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ status: $(OURS)/.installed ## whether it is up, and where
 
 test: env ## all tests, unit to end-to-end
 	@$(PY) -m pytest
+
+test-alerts: $(OURS)/.installed ## the alert rules by promtool (Debian: prometheus)
+	@command -v promtool >/dev/null || { echo "promtool is missing: it comes with Prometheus (Debian: apt install prometheus," \
+	  "elsewhere prometheus.io/download)" >&2; exit 2; }
+	@$(PY) -m pytest -m promtool tests/integration/test_alert_rules.py
 
 check: $(OURS)/.installed ## format, lint, types, contract, locks: what CI asks before the tests
 	@echo "format"; $(OURS)/bin/ruff format --check --quiet --output-format concise . || { echo "  make format mends it"; exit 1; }

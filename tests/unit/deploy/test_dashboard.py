@@ -1,0 +1,103 @@
+"""The dashboard can be read, and Grafana can load it."""
+
+from __future__ import annotations
+
+import tomllib
+from itertools import combinations
+
+import yaml
+
+from tests.observability import FOLDER, dashboard_expressions, load_dashboard, selectors
+
+SLO = tomllib.loads((FOLDER.parents[1] / "loadtest" / "slo.toml").read_text())
+DASHBOARD = load_dashboard()
+EVERYTHING = DASHBOARD["panels"]
+PANELS = [panel for panel in EVERYTHING if panel["type"] != "row"]
+VARIABLES = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+
+
+def test_it_has_its_rows_in_order() -> None:
+    assert [panel["title"] for panel in EVERYTHING if panel["type"] == "row"] == [
+        "Overview",
+        "Latency by stage",
+        "Batches",
+        "Versions and cohorts",
+        "Degraded pages",
+        "Feature store and freshness",
+        "Triton",
+    ]
+
+
+def test_panels_lie_within_the_grid_beside_each_other_and_have_an_id_each() -> None:
+    for one, other in combinations(EVERYTHING, 2):
+        a, b = one["gridPos"], other["gridPos"]
+        beside = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"]
+        below = a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
+        assert beside or below, f"{one['title']} and {other['title']} overlap"
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in EVERYTHING)
+    assert len({panel["id"] for panel in EVERYTHING}) == len(EVERYTHING)
+
+
+def test_a_panel_says_what_it_shows_and_in_which_unit() -> None:
+    for panel in PANELS:
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"] in {
+            "s",
+            "reqps",
+            "cps",
+            "percentunit",
+            "bytes",
+            "none",
+        }
+        references = [target["refId"] for target in panel["targets"]]
+        assert references == sorted(set(references)), panel["title"]
+        assert all(target["legendFormat"] for target in panel["targets"]), panel["title"]
+
+
+def test_every_panel_takes_the_prometheus_that_is_chosen() -> None:
+    assert VARIABLES["datasource"]["type"] == "datasource"
+    chosen = {"type": "prometheus", "uid": "${datasource}"}
+    asking = [*PANELS, *(variable for variable in VARIABLES.values() if variable["type"] == "query")]
+    assert [each for each in asking if each["datasource"] != chosen] == []
+
+
+def test_an_expression_takes_the_chosen_targets_and_knows_its_variables() -> None:
+    for expression in dashboard_expressions():
+        assert expression.variables <= VARIABLES.keys(), expression
+        if not expression.place.startswith("variable "):
+            job = "triton_job" if "nv_" in expression.text else "job"
+            assert f'{{job="${job}"' in expression.text, expression
+
+
+def test_a_legend_names_labels_that_the_series_have() -> None:
+    for expression in dashboard_expressions():
+        asked = [selector for selector in selectors() if selector.place == expression.place]
+        # A recorded metric begins with its labels.
+        recorded = {
+            label for one in asked if ":" in one.metric for label in one.metric.split(":")[0].split("_")
+        }
+        assert expression.legend <= recorded.union(*(one.labels for one in asked)), expression
+
+
+def test_the_service_level_is_drawn_where_it_is() -> None:
+    drawn = {
+        panel["title"]: panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+        for panel in PANELS
+        if "Dashed: " in panel["description"] and "service level" in panel["description"]
+    }
+    assert drawn == {
+        "Failed calls": SLO["error_rate"],
+        "Degraded pages": SLO["degraded_rate"],
+        "Recommend: time to answer": SLO["p99_ms"] / 1000,
+    }
+
+
+def test_grafana_is_told_of_prometheus_and_of_the_folder_of_the_dashboard() -> None:
+    provisioning = FOLDER / "grafana" / "provisioning"
+    [source] = yaml.safe_load((provisioning / "datasources" / "riptide.yml").read_text())["datasources"]
+    assert source["type"] == "prometheus"
+    scraping = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["global"]
+    assert source["jsonData"]["timeInterval"] == scraping["scrape_interval"]
+    [provider] = yaml.safe_load((provisioning / "dashboards" / "riptide.yml").read_text())["providers"]
+    assert provider["options"]["path"] == "${DASHBOARDS}"
+    assert "DASHBOARDS=$PWD/deploy/observability/grafana" in (FOLDER / "README.md").read_text()
