@@ -10,6 +10,7 @@ CONFIG  ?= training/configs/movielens-small.toml
 SEED    ?= 1
 SEEDS   ?= 1,2,3
 PROFILE ?= cpu
+SCREENSHOTS ?= var/screenshots
 
 OURS   := .venv
 TRITON := .venv-triton
@@ -26,7 +27,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 MAKEFLAGS += --silent --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up down status test check train ablate cold-items publish rollout bench capacity bench-rollouts proto lock clean env format
+.PHONY: help run up down status test test-console check train ablate cold-items publish rollout bench capacity bench-rollouts proto lock clean env format
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,11 @@ status: $(OURS)/.installed ## whether it is up, and where
 
 test: env ## all tests, unit to end-to-end
 	@$(PY) -m pytest
+
+test-console: ## the console in a browser; needs Chromium and the stack's environments
+	@command -v chromium >/dev/null || { echo "no chromium is on the PATH: install it first (Debian: apt install chromium)" >&2; exit 2; }
+	@test -x $(PY) && test -x $(TRITON)/bin/python || { echo "$(OURS) or $(TRITON) is not there: make env installs them" >&2; exit 2; }
+	@SCREENSHOTS="$(SCREENSHOTS)" $(PY) -m pytest -m browser tests/e2e/test_console.py
 
 check: $(OURS)/.installed ## format, lint, types, contract, locks: what CI asks before the tests
 	@echo "format"; $(OURS)/bin/ruff format --check --quiet --output-format concise . || { echo "  make format mends it"; exit 1; }
