@@ -100,8 +100,9 @@ def add_console(app: web.Application, settings: Settings) -> None:
     app.router.add_get("/console/users", some_users, allow_head=False)
     app.router.add_get("/console/rollout", rollout, allow_head=False)
     for file in sorted(_PAGE.iterdir()):
-        name = "" if file.name == "index.html" else file.name
-        app.router.add_get(f"/console/{name}", _sending(file), allow_head=False)
+        if file.suffix in _KINDS:  # what an editor has left there is no part of it
+            name = "" if file.name == "index.html" else file.name
+            app.router.add_get(f"/console/{name}", _sending(file), allow_head=False)
     for backend in (gateway, driver):
         add_calls(app, backend)
     app.middlewares.append(_guarding(settings))

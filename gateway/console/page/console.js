@@ -79,7 +79,8 @@ function tell(sentence) {
 function fail(error, said) {
   if (!(error instanceof Failure)) throw error;
   find("news").className = "error";
-  find("news").textContent = [said, `${error.message}${error.passes ? "; trying again" : ""}`].filter(Boolean).join(" ");
+  const sentence = error.passes ? `${error.message}; trying again` : error.message;
+  find("news").textContent = [said, sentence].filter(Boolean).join(" ");
 }
 
 const userOfLink = () => new URLSearchParams(location.hash.slice(1)).get("user");

@@ -2,7 +2,7 @@
 
 import { Failure, call, get } from "./calls.js";
 import { element, find } from "./dom.js";
-import { PHASES, ago, moment, ms, plain, rate } from "./words.js";
+import { PHASES, ago, moment, ms, percent, plain, rate } from "./words.js";
 
 const ENTRIES = 5;
 const MAY = {
@@ -20,7 +20,7 @@ export async function look() {
   try {
     const { rollout, versions } = await get("/console/rollout");
     show(rollout);
-    showVersions(versions);
+    showVersions(versions.filter((figures) => matters(figures, rollout)));
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     phase = "";
@@ -37,11 +37,13 @@ function show(rollout) {
   phase = String(rollout.phase).replace("ROLLOUT_PHASE_", "");
   meant = rollout.candidate === "0" ? rollout.stable : rollout.candidate;
   find("phase").textContent = plain(phase, "");
-  const share = `${rollout.percent} % of the users${rollout.held ? ", held there by an operator" : ""}`;
+  const candidate = rollout.candidate !== "0" && `version ${rollout.candidate}`;
+  const shadow = rollout.shadowPercent;
+  const held = rollout.held ? ", where an operator holds it" : "";
   const parts = [
     `Version ${rollout.stable} is stable`,
-    rollout.candidate !== "0" && `version ${rollout.candidate} is the candidate, with ${share}`,
-    rollout.shadowPercent > 0 && `unseen, it answers ${rollout.shadowPercent} % of the requests`,
+    rollout.percent > 0 && candidate && `${candidate} answers ${percent(rollout.percent)} of the users${held}`,
+    shadow > 0 && candidate && `${candidate} answers ${percent(shadow)} of the requests unseen`,
     PHASES[phase],
   ];
   find("standing").textContent = `${parts.filter(Boolean).join("; ")}.`;
@@ -52,6 +54,11 @@ function show(rollout) {
       element("li", {}, text, " ", element("time", { class: "quiet", title: moment(time) }, ago(time))),
     ),
   );
+}
+
+// Gateways report versions that have been and gone for a while, too.
+function matters({ version, calls, shadowCalls }, { stable, candidate }) {
+  return version === stable || version === candidate || calls !== "0" || shadowCalls !== "0";
 }
 
 function showVersions(versions) {
@@ -65,7 +72,7 @@ function showVersions(versions) {
         calls ? ms(figures.p99Ms) : "–",
         String(Number(figures.errors) + Number(figures.shadowErrors)),
         figures.shadowCalls,
-        figures.overlap === undefined ? "–" : `${Math.round(100 * figures.overlap)} %`,
+        figures.overlap === undefined ? "–" : percent(Math.round(100 * figures.overlap)),
       ];
       const version = element("th", { scope: "row" }, figures.version);
       return element("tr", {}, version, ...cells.map((cell) => element("td", {}, cell)));

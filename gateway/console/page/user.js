@@ -3,7 +3,7 @@
 import { element, find, unseen } from "./dom.js";
 import { DEGRADED, ago, counted, moment, ms, plain } from "./words.js";
 
-const LATEST = 15;
+const LATEST = 12;
 const STAGES = ["queue", "features", "model", "page"];
 
 // `described`: a DescribeUserResponse, or null of a user of whom nothing is stored.

@@ -10,16 +10,15 @@ export const DEGRADED = {
   STALE_VECTOR: "The user's vector is older than it may be: this page is for what they did until then.",
 };
 
+// Where the shares of users and of requests do not say it.
 export const PHASES = {
-  IDLE: "no rollout: the stable version alone is loaded",
+  IDLE: "there is no rollout",
   CHECK: "the candidate's files are checked",
   LOAD: "Triton loads the candidate",
   PROVE: "the candidate answers golden requests",
-  SHADOW: "the candidate answers a share of the requests, unseen",
-  CANARY: "the candidate answers a share of the users",
-  RETIRE: "the candidate has become stable; the version before is still loaded",
-  ROLLED_BACK: "the candidate was refused; the stable version has all traffic",
-  EXPERIMENT: "two versions share the users",
+  RETIRE: "it was the candidate, and the version before is still loaded",
+  ROLLED_BACK: "the candidate was rolled back",
+  EXPERIMENT: "it is an experiment",
 };
 
 export const EVENTS = ["VIEW", "CLICK", "PLAY", "READ", "LIKE", "SAVE", "SHARE", "RATE", "ADD_TO_CART", "PURCHASE"];
@@ -28,6 +27,9 @@ export const EVENTS = ["VIEW", "CLICK", "PLAY", "READ", "LIKE", "SAVE", "SHARE",
 export const plain = (name, prefix) => String(name).replace(prefix, "").toLowerCase().replaceAll("_", " ");
 
 export const ms = (value) => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
+
+// With a space that does not break.
+export const percent = (value) => `${value}\u00a0%`;
 
 export const rate = (value) => (value >= 10 ? value.toFixed(0) : value.toFixed(1));
 
