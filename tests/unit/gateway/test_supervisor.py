@@ -117,5 +117,5 @@ async def test_a_gateway_that_cannot_listen_leaves_no_worker_behind(
     monkeypatch.setattr(supervisor, "check_ports", lambda settings: None)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "put back afterwards")
     with socket.create_server(("127.0.0.1", http_port)), pytest.raises(OSError, match="in use"):
-        await supervisor.supervise(settings)
+        await asyncio.wait_for(supervisor.supervise(settings), 60)
     assert not psutil.Process().children()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import aiohttp
@@ -10,7 +11,7 @@ import pytest
 from features.record import Event
 from features.schema import EventType
 from features.settings import Settings
-from features.store import open_store
+from features.store import FeatureStore, open_store
 from gateway.console import users
 
 
@@ -52,3 +53,22 @@ async def test_a_store_that_cannot_be_opened_is_said_and_tried_again(
     assert await ask(http) == (503, refused)
     (tmp_path / "store").unlink()
     assert await ask(http) == (200, {"userIds": []})
+
+
+async def test_a_store_that_opens_slowly_is_opened_once(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_open, opened = threading.Event(), []
+
+    def open_slowly(settings: Settings) -> FeatureStore:
+        may_open.wait(20)
+        opened.append(settings)
+        return open_store(settings)
+
+    monkeypatch.setattr(users, "_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(users, "open_store", open_slowly)
+    assert [(await ask(http))[0] for _ in range(2)] == [503, 503]
+    may_open.set()
+    monkeypatch.setattr(users, "_TIMEOUT_S", 20.0)
+    assert await ask(http) == (200, {"userIds": []})
+    assert len(opened) == 1
