@@ -10,6 +10,7 @@ CONFIG  ?= training/configs/movielens-small.toml
 SEED    ?= 1
 SEEDS   ?= 1,2,3
 PROFILE ?= cpu
+SCREENSHOTS ?= var/screenshots
 
 OURS   := .venv
 TRITON := .venv-triton
@@ -26,7 +27,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 MAKEFLAGS += --silent --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up down status test test-alerts check train ablate cold-items publish rollout bench capacity bench-rollouts proto lock clean env format
+.PHONY: help run up down status test test-console test-alerts check train ablate cold-items publish rollout bench capacity bench-rollouts proto lock clean env format
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,8 +44,13 @@ down: $(OURS)/.installed ## end what `make up` started, after the calls in fligh
 status: $(OURS)/.installed ## whether it is up, and where
 	@$(PY) -m stack status || test $$? -eq 1  # "not up" is an answer, too
 
-test: env ## all tests, unit to end-to-end
-	@$(PY) -m pytest
+test: env ## all tests, unit to end-to-end, that need nothing but the locks; TEST="tests/unit -k page": of these, some
+	@$(PY) -m pytest $(TEST)
+
+test-console: ## the console in a browser; needs Chromium and the stack's environments
+	@command -v chromium >/dev/null || { echo "no chromium is on the PATH: install it first (Debian: apt install chromium)" >&2; exit 2; }
+	@test -x $(PY) && test -x $(TRITON)/bin/python || { echo "$(OURS) or $(TRITON) is not there: make env installs them" >&2; exit 2; }
+	@SCREENSHOTS="$(SCREENSHOTS)" $(PY) -m pytest -m browser tests/e2e/test_console.py
 
 test-alerts: $(OURS)/.installed ## the alert rules by promtool (Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is missing: it comes with Prometheus (Debian: apt install prometheus," \

@@ -67,7 +67,11 @@ class Settings(BaseSettings):
     operator_host: Host = "127.0.0.1"
     """What the operator's service binds. Its calls and the token are not encrypted: leave it on loopback."""
     http_port: Port = 8080
-    """Gateway, HTTP: `/metrics`, `/healthz`, `/readyz`."""
+    """Gateway, HTTP: `/metrics`, `/healthz`, `/readyz`, the console."""
+    console: bool | None = None
+    """Offer the console at `/console/` of the HTTP port, and calls of the gateway as JSON, to all who reach
+    it. Unset: where `host` is a loopback address. It shows what is stored of users, and anyone can record
+    events with it; to promote and roll back takes the operator's token."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Gateway processes that share the gRPC port."""
     coalesce: bool = True

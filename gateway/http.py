@@ -1,60 +1,121 @@
-"""The gateway's HTTP port: `/metrics`, `/healthz` (the parent lives) and `/readyz` (a worker answers)."""
+"""The gateway's HTTP port: `/metrics`, `/healthz` (the parent lives), `/readyz` (a worker does), console."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from http import HTTPStatus
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc
+from aiohttp import web
+from aiohttp.typedefs import Handler
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from features.settings import Settings
 from gateway import metrics
+from gateway.console.app import add_console
+from gateway.console.forward import MOST_BYTES
 from gateway.servicer import SERVICE
 from gateway.worker import MODEL_SERVICE
 
 _TIMEOUT_S = 2.0
-_MAX_HEADER_BYTES = 16 << 10
+_SEND_S = 4.0
+_IDLE_S = 10.0
+"""How long a connection may take to ask, for the first time or again."""
+_CLOSE_S = 1.0
+
+log = logging.getLogger("riptide.gateway.http")
+# aiohttp has a traceback to tell of whoever connects and does not speak HTTP.
+_strangers = logging.getLogger("riptide.gateway.http.strangers")
+_strangers.disabled = True
 
 
-async def serve(settings: Settings) -> asyncio.Server:
-    """Starts answering on the HTTP port."""
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[None]:
+    """Answers on the HTTP port until the block ends.
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(_TIMEOUT_S * 2):
-                head = await reader.readuntil(b"\r\n\r\n")
-                status, kind, body = await _answer(settings, head.split(b"\r\n", 1)[0].decode("latin-1"))
-                writer.write(
-                    f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\n"
-                    f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
-                    + body
-                )
-                await writer.drain()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-            pass  # the other side is slow, gone, or does not speak HTTP
-        finally:
-            writer.close()
+    Raises:
+        OSError: it cannot listen there.
+    """
+    app = web.Application(middlewares=[_answering], client_max_size=MOST_BYTES)
 
-    return await asyncio.start_server(connected, settings.host, settings.http_port, limit=_MAX_HEADER_BYTES)
-
-
-async def _answer(settings: Settings, request_line: str) -> tuple[HTTPStatus, str, bytes]:
-    method, _, rest = request_line.partition(" ")
-    path = rest.split(" ")[0].split("?")[0]
-    if method != "GET":
-        return HTTPStatus.METHOD_NOT_ALLOWED, "text/plain", b"only GET is answered here\n"
-    if path == "/metrics":
-        return HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", metrics.exposition()
-    if path == "/healthz":
-        return HTTPStatus.OK, "text/plain", b"ok\n"
-    if path == "/readyz":
+    async def ready(request: web.Request) -> web.Response:
         gateway, model = await _health(settings)
-        status = HTTPStatus.OK if gateway == "SERVING" else HTTPStatus.SERVICE_UNAVAILABLE
-        return status, "application/json", json.dumps({"gateway": gateway, "model": model}).encode() + b"\n"
-    return HTTPStatus.NOT_FOUND, "text/plain", b"try /metrics, /healthz or /readyz\n"
+        return web.Response(
+            status=200 if gateway == "SERVING" else 503,
+            body=json.dumps({"gateway": gateway, "model": model}).encode() + b"\n",
+            content_type="application/json",
+        )
+
+    app.router.add_get("/metrics", _metrics, allow_head=False)
+    app.router.add_get("/healthz", _alive, allow_head=False)
+    app.router.add_get("/readyz", ready, allow_head=False)
+    add_console(app, settings)
+    runner = web.AppRunner(
+        app,
+        access_log=None,  # paths would be harmless; a line for each is not wanted
+        logger=_strangers,
+        auto_decompress=False,
+        keepalive_timeout=_IDLE_S,
+        lingering_time=_CLOSE_S,
+        shutdown_timeout=_CLOSE_S,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.http_port).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    kind = "text/plain; version=0.0.4; charset=utf-8"
+    return web.Response(body=metrics.exposition(), headers={"Content-Type": kind})
+
+
+async def _alive(request: web.Request) -> web.Response:
+    return web.Response(body=b"ok\n", content_type="text/plain")
+
+
+@web.middleware
+async def _answering(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Says what went wrong in plain text, and sends what there is to say while the other side takes it."""
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        response = _refused(error)
+    except Exception:
+        log.exception("an HTTP request failed")
+        response = _plain(500, "internal error; the gateway's log has the details")
+    response.headers["Server"] = "riptide"
+    try:
+        async with asyncio.timeout(_SEND_S):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+def _refused(error: web.HTTPException) -> web.Response:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = sorted(error.allowed_methods)
+        response = _plain(error.status, f"only {' and '.join(allowed)} is answered here")
+    elif isinstance(error, web.HTTPNotFound) and error.text == f"{error.status}: {error.reason}":
+        response = _plain(error.status, "try /console/, /metrics, /healthz or /readyz")
+    else:
+        response = _plain(error.status, (error.text or error.reason).rstrip("\n"))
+    given = {name: value for name, value in error.headers.items() if not name.startswith("Content-Type")}
+    response.headers.update(given)
+    return response
+
+
+def _plain(status: int, sentence: str) -> web.Response:
+    return web.Response(status=status, body=sentence.encode() + b"\n", content_type="text/plain")
 
 
 async def _health(settings: Settings) -> list[str]:

@@ -12,11 +12,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from features.ports import port_problem
 from features.settings import Settings
 from features.state_folder import make_state_folder
-from gateway import http, metrics
+from gateway import metrics
 
 _RESTART_PAUSE_S = 1.0
 # Beyond what a worker takes itself to drain.
@@ -53,16 +55,25 @@ async def supervise(settings: Settings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = await http.serve(settings)
     keepers = [asyncio.create_task(_keep_worker(settings, stop)) for _ in range(settings.workers)]
     stopped = asyncio.create_task(stop.wait())
-    # A worker that cannot start at all ends its keeper: then there is nothing to supervise.
-    await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    statuses = await asyncio.gather(*keepers)
-    server.close()
-    await server.wait_closed()
+    try:
+        async with (await asyncio.to_thread(_serving))(settings):
+            # A worker that cannot start at all ends its keeper: then there is nothing to supervise.
+            await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
+            stop.set()
+            await asyncio.wait(keepers)
+    finally:
+        stop.set()  # also if it cannot listen: no worker is left behind
+        statuses = await asyncio.gather(*keepers)
     return max(statuses)
+
+
+def _serving() -> Callable[[Settings], AbstractAsyncContextManager[None]]:
+    """What serves HTTP. To import it takes as long as a worker does to start, so both are done at once."""
+    from gateway.http import serving
+
+    return serving
 
 
 async def _keep_worker(settings: Settings, stop: asyncio.Event) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -140,3 +141,28 @@ def test_what_is_measured_is_measured_for_the_configuration_and_the_seeds_named(
     words = (f"OURS={tmp_path}", "-o", f"{tmp_path}/.installed", command, "CONFIG=shop.toml", "SEEDS=4,5")
     done = make("--dry-run", *words)
     assert f"training {command} --config shop.toml --seeds 4,5" in done.stdout
+
+
+def test_without_chromium_the_test_of_the_console_says_what_to_install_and_begins_nothing(
+    tmp_path: Path,
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "make").symlink_to(shutil.which("make") or "")
+    done = make("test-console", "OURS=ours", "TRITON=triton", cwd=tmp_path, PATH=str(tools))
+    assert done.returncode == 2
+    assert done.stdout == ""
+    said = "no chromium is on the PATH: install it first (Debian: apt install chromium)"
+    assert done.stderr.splitlines()[0] == said
+    assert [path.name for path in tmp_path.iterdir()] == ["tools"]
+
+
+def test_the_test_of_the_console_installs_no_environment(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    for name in ("make", "true"):
+        (tmp_path / "tools" / name).symlink_to(shutil.which(name) or "")
+    (tmp_path / "tools" / "true").rename(tmp_path / "tools" / "chromium")
+    done = make("test-console", "OURS=ours", "TRITON=triton", cwd=tmp_path, PATH=str(tmp_path / "tools"))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "ours or triton is not there: make env installs them"
+    assert [path.name for path in tmp_path.iterdir()] == ["tools"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from features.settings import Settings
 from gateway import supervisor
 from gateway.supervisor import _keep_worker
+from tests.ports import free_ports
 
 # Stands in the place of the gateway: notes that it was started, then does what the plan says for this start.
 WORKER = """
@@ -102,3 +105,17 @@ async def test_a_restarted_worker_that_ends_with_2_is_replaced_like_any_other(
     await kept.started(3)
     kept.stop.set()
     assert await kept.status() == 0
+
+
+async def test_a_gateway_that_cannot_listen_leaves_no_worker_behind(
+    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plan").write_text("stay")
+    grpc_port, http_port = free_ports(2)
+    settings = Settings(grpc_port=grpc_port, http_port=http_port, state_dir=tmp_path / "var", workers=2)
+    # Taken between the check and the start.
+    monkeypatch.setattr(supervisor, "check_ports", lambda settings: None)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "put back afterwards")
+    with socket.create_server(("127.0.0.1", http_port)), pytest.raises(OSError, match="in use"):
+        await asyncio.wait_for(supervisor.supervise(settings), 60)
+    assert not psutil.Process().children()

@@ -1,0 +1,153 @@
+"""What of the gateway's HTTP port is the console: the page, its data, and the calls that it makes.
+
+    GET  /console/                   the page, and the files that it is made of
+    GET  /console/users              {"userIds": […]}: some, to choose from
+    GET  /console/rollout            the newest riptide.v1.RolloutsWatchResponse
+    POST /riptide.v1.Recommender/…   Recommend, SimilarItems, RecordEvents, DescribeUser
+    POST /riptide.v1.Rollouts/…      Promote, RollBack; with the header riptide-operator-token
+
+Messages are in protobuf's JSON mapping; calls and errors have the form that `connect` tells.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from client.riptide.v1 import recommender_pb2, rollouts_pb2
+from features.operator_token import TOKEN_METADATA
+from features.settings import Settings
+from gateway.console import guard
+from gateway.console.connect import ConnectError, answered, failed, json_answer
+from gateway.console.forward import Backend, add_calls, open_channel
+from gateway.console.users import Users
+from gateway.console.watched import Watched
+
+_PAGE = Path(__file__).with_name("page")
+_KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_RECOMMENDER = recommender_pb2.DESCRIPTOR.services_by_name["Recommender"]
+_ROLLOUTS = rollouts_pb2.DESCRIPTOR.services_by_name["Rollouts"]
+_OPERATOR_S = 5.0
+_OFF = "the console is off: the setting RIPTIDE_CONSOLE=1 offers it to all who reach this port\n"
+
+OPEN_TO_ALL = frozenset({"/metrics", "/healthz", "/readyz"})
+"""What monitoring asks for, under whatever name it knows this machine by."""
+HEADERS = {
+    # What a title says is text, whatever it says; nothing comes from elsewhere, and nothing frames the page.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def is_offered(settings: Settings) -> bool:
+    """Whether the console is there: see the setting."""
+    if settings.console is not None:
+        return settings.console
+    try:
+        return ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        return settings.host.lower() == "localhost"
+
+
+def add_console(app: web.Application, settings: Settings) -> None:
+    """Adds the console to an application, or a sentence about it where it is off."""
+    if not is_offered(settings):
+        for path in ("/", "/console{rest:.*}", f"/{_RECOMMENDER.file.package}.{{rest:.*}}"):
+            app.router.add_route("*", path, _off)
+        return
+    gateway = Backend(
+        _RECOMMENDER,
+        ("Recommend", "SimilarItems", "RecordEvents", "DescribeUser"),
+        open_channel(settings.gateway_target),
+        settings.default_deadline_ms / 1000,
+        f"no worker of the gateway answers at {settings.gateway_target}",
+    )
+    operator = "127.0.0.1" if settings.operator_host == "0.0.0.0" else settings.operator_host
+    target = f"{operator}:{settings.operator_port}"
+    driver = Backend(
+        _ROLLOUTS,
+        ("Promote", "RollBack"),
+        open_channel(target),
+        _OPERATOR_S,
+        f"no driver of rollouts answers at {target}: python -m rollout drive is one",
+        headers=(TOKEN_METADATA,),
+    )
+    users, watched = Users(settings), Watched(driver, settings.state_dir)
+
+    async def some_users(request: web.Request) -> web.Response:
+        return json_answer(json.dumps({"userIds": await users.some()}))
+
+    async def rollout(request: web.Request) -> web.Response:
+        return answered(await watched.newest())
+
+    async def until_the_end(app: web.Application) -> AsyncIterator[None]:
+        yield
+        await watched.close()
+        await users.close()
+        for backend in (gateway, driver):
+            await backend.channel.close()
+
+    for path in ("/", "/console"):
+        app.router.add_get(path, _to_the_page, allow_head=False)
+    app.router.add_get("/console/users", some_users, allow_head=False)
+    app.router.add_get("/console/rollout", rollout, allow_head=False)
+    for file in sorted(_PAGE.iterdir()):
+        if file.suffix in _KINDS:  # what an editor has left there is no part of it
+            name = "" if file.name == "index.html" else file.name
+            app.router.add_get(f"/console/{name}", _sending(file), allow_head=False)
+    for backend in (gateway, driver):
+        add_calls(app, backend)
+    app.middlewares.append(_guarding(settings))
+    app.cleanup_ctx.append(until_the_end)
+
+
+def _guarding(settings: Settings) -> Middleware:
+    hosts = {"localhost", settings.host.lower()}
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in OPEN_TO_ALL:
+            return await handler(request)
+        try:
+            guard.check(request, hosts)
+            response = await handler(request)
+        except ConnectError as error:
+            response = failed(error)
+        except web.HTTPException as error:
+            error.headers.update(HEADERS)
+            raise
+        response.headers.update(HEADERS)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    return guarded
+
+
+def _sending(file: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
+    body = file.read_bytes()
+
+    async def send(request: web.Request) -> web.Response:
+        return web.Response(
+            body=body,
+            content_type=_KINDS[file.suffix],
+            charset="utf-8",
+            headers={"Cache-Control": "no-cache"},
+        )
+
+    return send
+
+
+async def _to_the_page(request: web.Request) -> web.Response:
+    raise web.HTTPFound("/console/")
+
+
+async def _off(request: web.Request) -> web.Response:
+    raise web.HTTPNotFound(text=_OFF)
