@@ -153,6 +153,16 @@ class Settings(BaseSettings):
         return self.triton_address or f"{self.triton_host}:{self.triton_grpc_port}"
 
     @property
+    def offers_console(self) -> bool:
+        """Whether the console is there: see `console`."""
+        if self.console is not None:
+            return self.console
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    @property
     def traces_url(self) -> str:
         """Where traces go (OTLP over HTTP), by OpenTelemetry's own environment variables."""
         all_signals = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"

@@ -80,10 +80,12 @@ def next_steps(settings: Settings, user_id: str) -> str:
     """How to call it, one line each."""
     python = Path(os.path.relpath(sys.executable))
     host = settings.gateway_target.rpartition(":")[0]
+    console = [f"console  http://{host}:{settings.http_port}/console/"] if settings.offers_console else []
     return "\n".join(
         [
             f"call     {python} -m client recommend --user {shlex.quote(user_id)} --limit 10 --explain",
             f"load     {python.with_name('locust')} -f loadtest/ --headless -u 50 -t 30s",
             f"metrics  http://{host}:{settings.http_port}/metrics",
+            *console,
         ]
     )

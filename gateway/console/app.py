@@ -11,7 +11,6 @@ Messages are in protobuf's JSON mapping; calls and errors have the form that `co
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -47,19 +46,9 @@ HEADERS = {
 }
 
 
-def is_offered(settings: Settings) -> bool:
-    """Whether the console is there: see the setting."""
-    if settings.console is not None:
-        return settings.console
-    try:
-        return ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        return settings.host.lower() == "localhost"
-
-
 def add_console(app: web.Application, settings: Settings) -> None:
     """Adds the console to an application, or a sentence about it where it is off."""
-    if not is_offered(settings):
+    if not settings.offers_console:
         for path in ("/", "/console{rest:.*}", f"/{_RECOMMENDER.file.package}.{{rest:.*}}"):
             app.router.add_route("*", path, _off)
         return

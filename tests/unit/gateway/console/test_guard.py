@@ -6,7 +6,6 @@ import aiohttp
 import pytest
 
 from features.settings import Settings
-from gateway.console.app import is_offered
 from gateway.http import serving
 from tests.unit.gateway.console.fakes import FakeRecommender
 
@@ -129,7 +128,7 @@ async def test_what_is_answered_is_not_kept_sniffed_framed_or_given_to_other_sit
 def test_it_is_on_where_only_this_machine_can_ask_unless_the_setting_says_otherwise(
     host: str, console: bool | None, offered: bool
 ) -> None:
-    assert is_offered(Settings(host=host, console=console)) == offered
+    assert Settings(host=host, console=console).offers_console == offered
 
 
 @pytest.mark.parametrize("path", ["/", "/console", "/console/", "/console/users", RECOMMEND])
