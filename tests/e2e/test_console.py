@@ -23,6 +23,7 @@ from PIL import Image
 from playwright.async_api import Browser, Page, Request, Route, async_playwright, expect
 
 from client.client import Client
+from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1 import rollouts_pb2
 from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
 from client.riptide.v1.rollouts_pb2_grpc import RolloutsStub
@@ -44,7 +45,7 @@ ARGUMENTS = [
     # Chromium's sandbox does not start for root.
     *(["--no-sandbox"] if os.geteuid() == 0 else []),
 ]
-DESK, PHONE = {"width": 1280, "height": 960}, {"width": 360, "height": 740}
+DESK, PHONE = {"width": 1280, "height": 880}, {"width": 360, "height": 740}
 # Contrast of each text with what is behind it, WCAG 2.2, where it is below 4.5.
 FAINT = """() => {
   const parts = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -102,8 +103,8 @@ class Visit:
             await self.page.reload()
             await expect(self.page.locator("#page > li")).to_have_count(10)
 
-    async def picture(self, name: str) -> None:
-        taken = Image.open(io.BytesIO(await self.page.screenshot()))
+    async def picture(self, name: str, *, whole: bool = False) -> None:
+        taken = Image.open(io.BytesIO(await self.page.screenshot(full_page=whole)))
         # A third of the size, and no difference to be seen.
         few = taken.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         few.save(self._pictures / f"{name}.png", optimize=True)
@@ -200,6 +201,8 @@ async def test_a_page_is_shown_and_a_click_changes_history_and_page(
     assert before[0] not in await visit.titles("page")
     assert await visit.titles("page") != before[1:]
     assert await page.locator("#page .mark.fresh").count() >= 1
+    stored = (await gateway.DescribeUser(pb.DescribeUserRequest(user_id="196"), timeout=5)).events[-1]
+    assert (stored.title, stored.type, stored.weight) == (before[0], pb.EVENT_TYPE_CLICK, 1)
     assert "click · " in await page.locator("#history > li").first.inner_text()
     visit.check()
 
@@ -240,9 +243,7 @@ async def test_all_can_be_done_by_keyboard_and_the_focus_is_seen_and_kept(visiti
     visit.check()
 
 
-async def test_another_kind_of_event_length_and_diversity_can_be_chosen(
-    visiting: Visiting, gateway: RecommenderStub
-) -> None:
+async def test_another_kind_of_event_length_and_diversity_can_be_chosen(visiting: Visiting) -> None:
     visit = await visiting()
     await visit.user("300")
     page = visit.page
@@ -286,7 +287,7 @@ async def test_it_fits_a_phone(visiting: Visiting) -> None:
     await expect(visit.page.locator("#news")).to_contain_text("Recorded")
     assert await visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert await visit.page.evaluate("innerWidth") == PHONE["width"]
-    await visit.picture("phone")
+    await visit.picture("phone", whole=True)
     visit.check()
 
 
@@ -422,6 +423,9 @@ async def test_a_rollout_is_watched_and_promoted_with_the_operators_key_only(
         await visit.picture("console")
 
         page.on("dialog", lambda dialog: dialog.accept())
+        await page.locator("#key").fill("ключ")
+        await promote.click()
+        await expect(page.locator("#operated")).to_have_text("an operator's key has no such characters")
         await page.locator("#key").fill("not the key")
         await promote.click()
         wrong = "riptide-operator-token: is missing, or not the operator's token"

@@ -15,27 +15,27 @@ export class Failure extends Error {
   }
 }
 
-export const call = (method, message, headers = {}) =>
-  ask(`/riptide.v1.${method}`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "Connect-Protocol-Version": "1", ...headers },
-    body: JSON.stringify(message),
-  }).then((answer) => answer.json());
+export const call = async (method, message, headers = {}) =>
+  JSON.parse(
+    await text(`/riptide.v1.${method}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "Connect-Protocol-Version": "1", ...headers },
+      body: JSON.stringify(message),
+    }),
+  );
 
-export const get = (path) => ask(path, {}).then((answer) => answer.json());
+export const get = async (path) => JSON.parse(await text(path));
 
-export const text = (path) => ask(path, {}).then((answer) => answer.text());
-
-async function ask(path, options) {
-  let answer;
+export async function text(path, options = {}) {
+  let answer, said;
   try {
     answer = await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    said = await answer.text();
   } catch (error) {
     if (error.name === "TimeoutError") throw new Failure("deadline_exceeded", "the gateway has not answered in time");
     throw new Failure("unavailable", "the gateway does not answer");
   }
-  if (answer.ok) return answer;
-  const said = await answer.text();
+  if (answer.ok) return said;
   let refusal;
   try {
     refusal = JSON.parse(said);

@@ -100,10 +100,13 @@ async function operate(method, message, question) {
   said.className = "";
   try {
     // Nowhere but in the field: it goes with the page.
-    const headers = { "riptide-operator-token": find("key").value };
+    const key = find("key").value;
+    if (!/^[ -~]+$/.test(key)) throw new Failure("invalid_argument", "an operator's key has no such characters");
+    const headers = { "riptide-operator-token": key };
     show((await call(`Rollouts/${method}`, message, headers)).rollout);
     said.textContent = `${method === "Promote" ? "Promoted" : "Rolled back"}: see above.`;
   } catch (error) {
+    if (!(error instanceof Failure)) throw error;
     said.className = "error";
     said.textContent = error.message;
   }

@@ -9,7 +9,7 @@ const STAGES = ["queue", "features", "model", "page"];
 // `described`: a DescribeUserResponse, or null of a user of whom nothing is stored.
 export function showHistory(described) {
   const events = described?.events ?? [];
-  const attributes = Object.entries(described?.attributes ?? {}).map(([name, value]) => `${name} ${value}`);
+  const attributes = Object.entries(described?.attributes ?? {}).sort().map(([name, value]) => `${name} ${value}`);
   const stored = described ? `${counted(events.length, "event")} stored` : "Nothing is stored of this user.";
   find("known").textContent = [stored, ...attributes].join(" · ");
   find("history").replaceChildren(...events.slice(-LATEST).reverse().map(line));
