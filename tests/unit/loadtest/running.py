@@ -29,6 +29,8 @@ BROWSING = [
     word for name in ("anonymous", "heavy", "bulk", "similar", "plain") for word in (f"--{name}", "0")
 ]
 """Nobody but users who browse."""
+EVENTS = {"née": 1, "calm": 2, "busy": 9}
+"""The users of the tests, and how many events they have."""
 ITEM = pb.RecommendedItem(item_id="i1", rank=1)
 MODEL = pb.ModelVersion(name="recommender", version=7)
 
