@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.during.load import JUDGED, RunningLoad, running_load
+from benchmarks.during.load import JUDGED, Load, running_load
 from benchmarks.during.rollout import RolledOut
 from benchmarks.during.store import SlowStore
 from benchmarks.during.triton import TritonKilled
@@ -50,7 +50,7 @@ class Scenario(Protocol):
             BenchmarkError: it cannot happen here.
         """
 
-    def happen(self, load: RunningLoad) -> list[str]:
+    def happen(self, load: Load) -> list[str]:
         """Does it, and marks when; what did not go as it should. However it ends, nothing stays changed by
         halves.
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.capacity import ROOT, USERS
 from benchmarks.errors import BenchmarkError
@@ -23,6 +24,27 @@ JUDGED = (0, 1, 3)
 """Its exit codes PASS, FAIL and INVALID; others say that it did not run."""
 
 
+class Load(Protocol):
+    """What a scenario happens to."""
+
+    def mark(self, text: str, at: float | None = None) -> None:
+        """Says what has happened, now or at that time, Unix seconds."""
+
+    def wait(self, seconds: float) -> None:
+        """Lets it go on for so long.
+
+        Raises:
+            BenchmarkError: it has ended.
+        """
+
+    def until(self, is_so: Callable[[], bool], limit_s: float) -> bool:
+        """Lets it go on until something is so; whether it is, within `limit_s`.
+
+        Raises:
+            BenchmarkError: it has ended.
+        """
+
+
 class RunningLoad:
     """Locust, at work. Marks are printed, too."""
 
@@ -31,26 +53,15 @@ class RunningLoad:
         self._status: int | None = None
 
     def mark(self, text: str, at: float | None = None) -> None:
-        """Says what has happened, now or at that time, Unix seconds."""
         when = time.time() if at is None else at
         with self._marks.open("a", encoding="utf-8") as file:
             file.write(f"{when:.3f} {' '.join(text.split())}\n")
         print(f"{time.strftime('%H:%M:%S', time.localtime(when))} {text}", file=sys.stderr, flush=True)
 
     def wait(self, seconds: float) -> None:
-        """Lets it go on for so long.
-
-        Raises:
-            BenchmarkError: it has ended.
-        """
         self.until(lambda: False, seconds)
 
     def until(self, is_so: Callable[[], bool], limit_s: float) -> bool:
-        """Lets it go on until something is so; whether it is, within `limit_s`.
-
-        Raises:
-            BenchmarkError: it has ended.
-        """
         deadline = time.monotonic() + limit_s
         while not is_so():
             if self._process.poll() is not None:

@@ -9,7 +9,7 @@ import time
 
 import grpc
 
-from benchmarks.during.load import RunningLoad
+from benchmarks.during.load import Load
 from benchmarks.errors import BenchmarkError
 from client.riptide.v1 import rollouts_pb2 as pb
 from client.riptide.v1.rollouts_pb2_grpc import RolloutsStub
@@ -23,7 +23,12 @@ _STEPS, _STEP_S = (10.0, 50.0, 100.0), 5.0
 _LONGEST_S = 600.0
 _CALL_S = 10.0
 _POLL_S = 0.25
+_MAY_HAVE_BEGUN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _OVER = (pb.ROLLOUT_PHASE_IDLE, pb.ROLLOUT_PHASE_ROLLED_BACK)
+
+
+class Refused(BenchmarkError):
+    """No rollout has begun: there is none to roll back."""
 
 
 class RolledOut:
@@ -50,20 +55,15 @@ class RolledOut:
             raise BenchmarkError(f"a rollout goes on already ({self._where(record)}): end it first")
         self._version = self._newer_than(record) or self._published_again(record)
 
-    def happen(self, load: RunningLoad) -> list[str]:
+    def happen(self, load: Load) -> list[str]:
         """Rolls it out, and follows it until it is over; what did not go as it should."""
         try:
-            metadata = self._metadata()
-            request = pb.RolloutsStartRequest(version=self._version, steps=_STEPS, step_seconds=_STEP_S)
-            begun = self._stub.Start(request, timeout=_CALL_S, metadata=metadata).rollout
-        except grpc.RpcError as error:
-            raise BenchmarkError(
-                f"the rollout of version {self._version} was refused: {said(error)}"
-            ) from error
-        try:
-            ended = self._follow(load, begun)
+            ended = self._follow(load, self._start())
+        except Refused:
+            raise
         except BaseException as error:
-            self._roll_back("the load test was interrupted" if _is_interrupt(error) else str(error))
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self._roll_back("the load test was interrupted" if interrupted else str(error))
             raise
         if ended is None:
             reason = f"it was not over after {_LONGEST_S:.0f} s"
@@ -73,7 +73,19 @@ class RolledOut:
             return [f"version {self._version} was rolled back: {ended.reason}"]
         return []
 
-    def _follow(self, load: RunningLoad, record: pb.Rollout) -> pb.Rollout | None:
+    def _start(self) -> pb.Rollout:
+        request = pb.RolloutsStartRequest(version=self._version, steps=_STEPS, step_seconds=_STEP_S)
+        try:
+            answer: pb.RolloutsStartResponse = self._stub.Start(
+                request, timeout=_CALL_S, metadata=self._metadata()
+            )
+        except grpc.RpcError as error:
+            begun = isinstance(error, grpc.Call) and error.code() in _MAY_HAVE_BEGUN
+            kind = BenchmarkError if begun else Refused
+            raise kind(f"the rollout of version {self._version} was refused: {said(error)}") from error
+        return answer.rollout
+
+    def _follow(self, load: Load, record: pb.Rollout) -> pb.Rollout | None:
         """Marks what its history tells until it is over; the record then, or None if that takes too long."""
         marked, deadline = 0.0, time.monotonic() + _LONGEST_S
         began = record.history[-1].time
@@ -162,7 +174,3 @@ def said(error: grpc.RpcError) -> str:
     if isinstance(error, grpc.Call):
         return " ".join(f"{error.code().name} {error.details() or ''}".split())
     return str(error)
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    return isinstance(error, KeyboardInterrupt)

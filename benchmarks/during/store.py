@@ -10,7 +10,7 @@ from typing import Protocol
 
 import lmdb
 
-from benchmarks.during.load import RunningLoad
+from benchmarks.during.load import Load
 from benchmarks.errors import BenchmarkError
 from features.redis_address import Address, parse
 from features.redis_client import RedisClient
@@ -122,7 +122,7 @@ class SlowStore:
         self._brake = brake_of(self._settings)
         self._brake.check()
 
-    def happen(self, load: RunningLoad) -> list[str]:
+    def happen(self, load: Load) -> list[str]:
         """Several times."""
         for number in range(_TIMES):
             if number:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from benchmarks.during.load import RunningLoad
+from benchmarks.during.load import Load
 from benchmarks.errors import BenchmarkError
 from benchmarks.processes import serves_model
 from features.settings import Settings
@@ -35,7 +35,7 @@ class TritonKilled:
             )
         running_triton(self._settings)
 
-    def happen(self, load: RunningLoad) -> list[str]:
+    def happen(self, load: Load) -> list[str]:
         """Kills it, and waits until the gateway calls it again; what did not go as it should."""
         running_triton(self._settings).kill()
         load.mark("Triton is killed")
