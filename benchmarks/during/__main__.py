@@ -89,6 +89,12 @@ def run(scenario: Scenario, folder: Path, *, rate: float, seconds: float, more: 
     return status or int(bool(wrong))
 
 
+def interruptible() -> None:
+    """Whoever ends this process gets what Ctrl-C gets: what was done is undone."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what is in its background without SIGINT
+        signal.signal(number, signal.default_int_handler)
+
+
 def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.during",
@@ -113,8 +119,7 @@ def main() -> int:
     """Does it; exit codes as those of the load test, 2 if it cannot be done."""
     arguments, more = _arguments()
     settings = load_settings()
-    # Whoever ends this gets what Ctrl-C gets: what was done is undone.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interruptible()
     try:
         with translated():
             host = settings.gateway_target.rpartition(":")[0]
