@@ -65,6 +65,7 @@ class Part:
     """Pages."""
     others: Figures
     """Calls of all other methods, answered or not."""
+    others_failed: int
     users: int | None = None
     """That there were to be, with a shape."""
 
@@ -131,18 +132,26 @@ def between(tally: Tally, marks: Iterable[Mark]) -> list[Part]:
 
 
 def _part(tally: Tally, first: int, end: int, users: int | None = None) -> Part:
-    latency, others, outcomes = Histogram(), Histogram(), Counter[str]()
+    latency, others, outcomes, others_failed = Histogram(), Histogram(), Counter[str](), 0
     for at in range(first, end):
         if at in tally.seconds:
             latency.update(tally.seconds[at].latency)
             others.update(tally.seconds[at].others)
             outcomes.update(tally.seconds[at].outcomes)
+            others_failed += tally.seconds[at].others_failed
     failed = sum(count for outcome, count in outcomes.items() if outcome.startswith(FAILED))
     degraded = outcomes.total() - failed - outcomes[FULL] - outcomes[NOTHING_KNOWN]
     # A run begins and ends within a second.
     seconds = min(end, tally.ended) - max(first, tally.begun)
     return Part(
-        first, end, Figures.of(latency, seconds), degraded, failed, Figures.of(others, seconds), users
+        first,
+        end,
+        Figures.of(latency, seconds),
+        degraded,
+        failed,
+        Figures.of(others, seconds),
+        others_failed,
+        users,
     )
 
 

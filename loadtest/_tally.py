@@ -65,6 +65,7 @@ class Second:
     """Of pages that were answered."""
     others: Histogram = field(default_factory=Histogram)
     """Of calls of all other methods, answered or not."""
+    others_failed: int = 0
 
 
 @dataclass
@@ -93,6 +94,7 @@ class Tally:
         second = self.seconds[int(at)]
         if row.method != RECOMMEND:
             second.others.add(took_ms)
+            second.others_failed += row.failed
             return
         self.late.add((sent - due) * 1e3)
         second.outcomes[row.outcome] += 1
@@ -109,6 +111,7 @@ class Tally:
             self.seconds[at].outcomes.update(second.outcomes)
             self.seconds[at].latency.update(second.latency)
             self.seconds[at].others.update(second.others)
+            self.seconds[at].others_failed += second.others_failed
         self.begun, self.ended = min(self.begun, other.begun), max(self.ended, other.ended)
         for name, process in other.processes.items():
             mine = self.processes[name]
@@ -126,7 +129,12 @@ class Tally:
             "late": dict(self.late.buckets),
             "offered": self.offered,
             "seconds": {
-                at: [dict(second.outcomes), dict(second.latency.buckets), dict(second.others.buckets)]
+                at: [
+                    dict(second.outcomes),
+                    dict(second.latency.buckets),
+                    dict(second.others.buckets),
+                    second.others_failed,
+                ]
                 for at, second in self.seconds.items()
             },
             "span": [self.begun, self.ended],
@@ -140,8 +148,8 @@ class Tally:
         for *names, buckets in message["latency"]:
             tally.latency[Row(*names)].update(Histogram(buckets))
         tally.begun, tally.ended = message["span"]
-        for at, (outcomes, pages, others) in message["seconds"].items():
-            tally.seconds[at] = Second(Counter(outcomes), Histogram(pages), Histogram(others))
+        for at, (outcomes, pages, others, failed) in message["seconds"].items():
+            tally.seconds[at] = Second(Counter(outcomes), Histogram(pages), Histogram(others), failed)
         for name, used in message["processes"].items():
             tally.processes[name] = Process(*used)
         return tally

@@ -10,7 +10,7 @@ from typing import Any
 from loadtest._parts import Figures, Part, knee
 from loadtest._report import FAIL, INVALID, PASS, Report
 
-_COLUMNS = ("pages", "per s", "p50 ms", "p99 ms", "degraded", "failed", "others' p99 ms")
+_COLUMNS = ("pages", "per s", "p50 ms", "p99 ms", "degraded", "failed", "others", "p99 ms", "failed")
 
 
 def as_text(report: Report) -> str:
@@ -110,7 +110,8 @@ def _up_to(report: Report) -> list[str]:
 
 def _cells(part: Part) -> tuple[object, ...]:
     """What stands under `_COLUMNS`."""
-    return part.pages.count, *_numbers(part.pages), part.degraded, part.failed, f"{part.others.p99_ms:.1f}"
+    others = part.others.count, f"{part.others.p99_ms:.1f}", part.others_failed
+    return part.pages.count, *_numbers(part.pages), part.degraded, part.failed, *others
 
 
 def _numbers(figures: Figures) -> tuple[str, str, str]:

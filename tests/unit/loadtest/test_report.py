@@ -158,18 +158,19 @@ def test_marks_are_told_and_the_run_is_cut_at_them() -> None:
     marks = [Mark(START + 40.7, "Triton is killed"), Mark(START + 60.0, "Triton is back")]
     tally = tally_of(*pages, *lost, (45, FAILED + "UNAVAILABLE", 1.0), wall_s=100)
     tally.seconds[START + 50].others.add(70.0)
+    tally.seconds[START + 50].others_failed = 1
     done = report(tally, marks=marks)
     assert [(part.first - START, part.end - START) for part in done.between] == [(0, 40), (40, 60), (60, 100)]
     assert [part.pages.count for part in done.between] == [40, 40, 40]
     assert [part.pages.per_s for part in done.between] == [1.0, 2.0, 1.0]
     assert [(part.degraded, part.failed) for part in done.between] == [(0, 0), (20, 1), (0, 0)]
     assert [round(part.pages.p99_ms) for part in done.between] == [10, 10, 40]
-    assert [part.others.count for part in done.between] == [0, 1, 0]
+    assert [(part.others.count, part.others_failed) for part in done.between] == [(0, 0), (1, 1), (0, 0)]
     text = as_text(done)
     assert ", 40 s into the run: Triton is killed\n" in text
     assert text.index("Meanwhile:") < text.index("What went wrong") < text.index("Between the marks:")
-    between = [line.split()[:8] for line in text.partition("Between the marks:")[2].splitlines()]
-    assert ["40", "60", "40", "2.0", "1.0", "10.0", "20", "1"] in between
+    between = [line.split()[:9] for line in text.partition("Between the marks:")[2].splitlines()]
+    assert ["40", "60", "40", "2.0", "1.0", "10.0", "20", "1", "1"] in between
     written = json.loads(json.dumps(as_json(done)))
     assert written["marks"] == [
         {"at": START + 40.7, "text": "Triton is killed"},
@@ -263,6 +264,7 @@ def test_what_workers_send_adds_up_to_what_one_would_have_counted() -> None:
     second.processes["there"] = second.processes.pop("here")
     first.offered, second.offered = 7, 8
     second.seconds[START + 5].others.add(3.0)
+    second.seconds[START + 5].others_failed = 1
     sum_of_both = Tally()
     for tally in (first, second):
         # As Locust packs what it sends.
@@ -278,7 +280,7 @@ def test_what_workers_send_adds_up_to_what_one_would_have_counted() -> None:
     }
     assert (sum_of_both.begun, sum_of_both.ended) == (START, START + 10)
     then: Second = sum_of_both.seconds[START + 5]
-    assert then.others.count == 1
+    assert (then.others.count, then.others_failed) == (1, 1)
     assert then.outcomes == {FULL: 1, FAILED + "UNAVAILABLE": 1, "STALE_VECTOR": 1}
     assert then.latency.count == 2
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from loadtest._tally import FULL, RECOMMEND, UNANSWERED, Meter, Row, Tally
+from loadtest._tally import FAILED, FULL, RECOMMEND, UNANSWERED, Meter, Row, Tally
 
 PAGE = Row(RECOMMEND, "recommender 3", "stable", FULL)
 OTHER = Row("RecordEvents", "", "", FULL)
@@ -30,7 +30,9 @@ def test_only_pages_tell_when_something_went_wrong() -> None:
     [second] = tally.seconds.values()
     assert not second.outcomes
     assert second.latency.count == 0
-    assert second.others.count == 1
+    assert (second.others.count, second.others_failed) == (1, 0)
+    tally.count(Row("RecordEvents", "", "", FAILED + "INTERNAL"), due=0.0, sent=0.1, ended=0.2)
+    assert (second.others.count, second.others_failed) == (2, 1)
     assert tally.late.count == 0
 
 
