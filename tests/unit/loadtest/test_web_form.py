@@ -107,7 +107,7 @@ def test_the_web_form_chooses_the_shape_of_each_run(
 ) -> None:
     with web_page(gateway, data, processes) as page:
         assert "spike" in page.ask("/"), "the form offers shapes"
-        page.begin(gateway, user_count="10", shape="spike", run_time="5s")
+        page.begin(gateway, user_count="10", shape="spike", run_time="10s")
         spike = page.report()
         # The form that was filled in last is no part of the next run.
         page.begin(gateway, user_count="4", shape="steady", run_time="")
@@ -115,7 +115,9 @@ def test_the_web_form_chooses_the_shape_of_each_run(
         wait_for(lambda: len(gateway.requests) >= calls + 40)
         page.ask("/stop", {"": ""})
         steady = page.report()
-    assert [part["users"] for part in spike["parts"]] == [2, 2, 10, 2, 2], page.output
+    assert [part["users"] for part in spike["parts"]] == [2] * 4 + [10] * 2 + [2] * 4, page.output
+    pages = [part["pages"]["count"] for part in spike["parts"]]
+    assert max(pages) > 2 * pages[0], page.output
     assert steady["parts"] == []
     assert steady["users"] == 4
     assert "Traceback" not in page.output
