@@ -27,7 +27,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 MAKEFLAGS += --silent --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run up down status test test-console test-alerts check train ablate cold-items publish rollout bench capacity bench-rollouts proto lock clean env format
+.PHONY: help run up down status test test-console test-alerts check train ablate cold-items publish rollout bench capacity during bench-rollouts proto lock clean env format
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ bench: env ## our figures beside floors, and how they grow; PEERS=1: beside othe
 
 capacity: $(OURS)/.installed ## with the stack up: the highest rate that keeps the service level; CAPACITY="--seconds 30 --slo my.toml"
 	@$(PY) -m benchmarks.capacity $(CAPACITY)
+
+during: $(OURS)/.installed ## with the stack up: load while WHAT happens: rollout, triton (is killed), store (is slow); DURING="--rate 100"
+	@$(PY) -m benchmarks.during $(WHAT) $(DURING)
 
 bench-rollouts: env ## ten rollouts in a row under load
 	@$(PY) -m benchmarks.rollouts

@@ -26,7 +26,7 @@ from features.settings import load_settings
 from features.state_folder import make_state_folder
 
 ROOT = Path(__file__).parents[1]
-_USERS = 50
+USERS = 50
 _LEAST, _MOST = 1.0, 1e6
 _OVERTIME_S = 60.0
 
@@ -118,7 +118,7 @@ def run_locust(rate: float, seconds: float, report: Path, more: Sequence[str] = 
     report.unlink(missing_ok=True)
     command = [
         *(sys.executable, "-m", "locust", "-f", "loadtest/", "--headless", "--only-summary"),
-        *("-u", str(_USERS), "-t", f"{seconds:g}s", "--rate-per-user", repr(rate / _USERS)),
+        *("-u", str(USERS), "-t", f"{seconds:g}s", "--rate-per-user", repr(rate / USERS)),
         *("--report", str(report), *more),
     ]
     # A session of its own: with --processes it has children, which end with it.

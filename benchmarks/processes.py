@@ -29,7 +29,7 @@ __all__ = ["BenchmarkError"]
 _READY_S = 180.0
 _END_S = 30.0
 _USERS = 1000
-_TETHER = Path(__file__).parents[1] / "stack" / "tether.py"
+TETHER = Path(__file__).parents[1] / "stack" / "tether.py"
 """Lets a process end with the one that started it, however that ended."""
 
 
@@ -69,7 +69,7 @@ def running(
 @contextmanager
 def running_command(log: Path, *command: str, env: Mapping[str, str]) -> Iterator[psutil.Process]:
     """The same of any program. Ctrl-C reaches it by this process alone, so that it is ended in order."""
-    tethered = [sys.executable, "-S", "-E", str(_TETHER), str(os.getpid()), *command]
+    tethered = [sys.executable, "-S", "-E", str(TETHER), str(os.getpid()), *command]
     with log.open("wb") as file:
         process = subprocess.Popen(
             tethered,
@@ -141,20 +141,20 @@ def _run(command: Sequence[str], env: dict[str, str], limit_s: float) -> str:
     return done.stdout
 
 
-def http_get(port: int, path: str) -> bytes | None:
+def http_get(port: int, path: str, host: str = "127.0.0.1") -> bytes | None:
     """What an HTTP server of this machine answers; None if it does not answer with status 200."""
     # No proxy: what is asked runs here.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with opener.open(f"http://{host}:{port}{path}", timeout=5) as answer:
             return bytes(answer.read())
     except OSError:
         return None
 
 
-def serves_model(port: int) -> bool:
+def serves_model(port: int, host: str = "127.0.0.1") -> bool:
     """Whether the gateway with this HTTP port has a model version to call."""
-    said = http_get(port, "/readyz")
+    said = http_get(port, "/readyz", host)
     try:
         return said is not None and json.loads(said) == {"gateway": "SERVING", "model": "SERVING"}
     except ValueError:

@@ -23,7 +23,7 @@ from features.redis_breaker import Breaker, Unreachable
 from features.redis_cluster import ClusterLink
 from features.redis_link import Call, Link, OneServer, open_sentinel, open_server
 from features.redis_scripts import Argument, Script
-from features.redis_server import Confirm, Reply, TooFewReplicas
+from features.redis_server import Command, Confirm, Reply, TooFewReplicas
 from features.store import StoreError, StoreFull, StoreUnavailable
 
 _MOST_AT_ONCE = 32
@@ -122,6 +122,19 @@ class RedisClient:
                 yield found
                 if cursor == b"0":
                     break
+
+    async def of_servers(self, command: Command) -> list[Reply]:
+        """What each server that holds data replies to a command that names no key.
+
+        Raises:
+            StoreUnavailable: there is one that refuses, or cannot answer.
+        """
+        async with self._limited(_LOADING_S):
+            replies = [
+                reply for each in await self._link.servers() for reply in await each.exchange([command])
+            ]
+            _raise_for(replies)
+        return replies
 
     async def close(self) -> None:
         """Waits for the calls in flight, and closes all connections. No call may follow."""

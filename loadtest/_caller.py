@@ -25,7 +25,7 @@ from client.tables import degraded_name
 from features.settings import load_settings
 from loadtest._connections import connect
 from loadtest._tally import FAILED, FULL, METER, RECOMMEND, Row
-from loadtest._visitors import Visitors, newest_data, visitors_of
+from loadtest._visitors import Visitors, of_data, of_store
 
 SETTINGS = load_settings()
 _DEADLINE_S = 5.0
@@ -45,7 +45,7 @@ class Caller(User):
         self.stub = next(connect(address_of(environment)))
         self.visitors = visitors()
         self._visits = gevent.pool.Group()
-        self._due = time.perf_counter() + random.random() * self._pause_s()  # not all at once
+        self._due = time.perf_counter() + self._first_pause_s()
         self.begin()
 
     def begin(self) -> None:
@@ -129,6 +129,11 @@ class Caller(User):
         )
         return answer
 
+    def _first_pause_s(self) -> float:
+        """Not all at once; and in an open loop no more in the first seconds than in any others."""
+        rate = float(self.options.rate_per_user)
+        return random.expovariate(rate) if rate > 0 else random.random() * self._pause_s()
+
     def _pause_s(self) -> float:
         """Of this length on average; exponential, so that users who began together do not stay so."""
         mean = self.options.think_s * self.pause_share
@@ -154,26 +159,30 @@ def address_of(environment: Environment) -> str:
     return (environment.host or SETTINGS.gateway_target).removeprefix("http://").rstrip("/")
 
 
-_DATA: list[Path] = []
+_VISITORS: list[Visitors] = []
 
 
-def use_data(data: str) -> None:
-    """Takes user ids from this folder, or from the newest data if it is empty: of this machine, whatever the
-    master on another has.
+def use_users_of(data: str) -> None:
+    """Takes user ids from this folder of prepared data, or from the store if it is empty: from this machine,
+    whatever the master on another has.
 
     Raises:
         ValueError: there are none; the sentence says where.
     """
-    folder = Path(data) if data else newest_data(SETTINGS.state_dir)
+    if not data:
+        try:
+            _VISITORS[:] = [of_store()]
+        except ValueError as error:
+            raise ValueError(f"users: {error}; without the store here, --data names prepared data") from error
+        return
     try:
-        visitors_of(folder)
+        _VISITORS[:] = [of_data(Path(data))]
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
-            f"--data: {folder} has no events.parquet with a column user_id and users in it"
+            f"--data: {data} has no events.parquet with a column user_id and users in it"
         ) from error
-    _DATA[:] = [folder]
 
 
 def visitors() -> Visitors:
     """The user ids of this process."""
-    return visitors_of(_DATA[0])
+    return _VISITORS[0]

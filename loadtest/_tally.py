@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -56,11 +57,15 @@ class Process:
 
 @dataclass(slots=True)
 class Second:
-    """The calls of Recommend that were due in one second."""
+    """The calls that were due in one second."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
+    """Of pages."""
     latency: Histogram = field(default_factory=Histogram)
-    """Of those that were answered."""
+    """Of pages that were answered."""
+    others: Histogram = field(default_factory=Histogram)
+    """Of calls of all other methods, answered or not."""
+    others_failed: int = 0
 
 
 @dataclass
@@ -75,18 +80,26 @@ class Tally:
     """Pages that were due in an open loop."""
     seconds: dict[int, Second] = field(default_factory=lambda: defaultdict(Second))
     """By Unix second."""
+    begun: float = math.inf
+    ended: float = -math.inf
+    """When the first and the last of all calls were due, Unix seconds."""
     processes: dict[str, Process] = field(default_factory=lambda: defaultdict(Process))
     """Name of a process of the generator → what it used."""
 
     def count(self, row: Row, due: float, sent: float, ended: float) -> None:
         """Counts one call; moments are those of `time.perf_counter`, seconds."""
-        self.latency[row].add((ended - due) * 1e3)
-        if row.method == RECOMMEND:
-            self.late.add((sent - due) * 1e3)
-            second = self.seconds[int(time.time() - (time.perf_counter() - due))]
-            second.outcomes[row.outcome] += 1
-            if not row.failed:
-                second.latency.add((ended - due) * 1e3)
+        took_ms, at = (ended - due) * 1e3, time.time() - (time.perf_counter() - due)
+        self.latency[row].add(took_ms)
+        self.begun, self.ended = min(self.begun, at), max(self.ended, at)
+        second = self.seconds[int(at)]
+        if row.method != RECOMMEND:
+            second.others.add(took_ms)
+            second.others_failed += row.failed
+            return
+        self.late.add((sent - due) * 1e3)
+        second.outcomes[row.outcome] += 1
+        if not row.failed:
+            second.latency.add(took_ms)
 
     def update(self, other: Tally) -> None:
         """Adds what another one has counted."""
@@ -97,6 +110,9 @@ class Tally:
         for at, second in other.seconds.items():
             self.seconds[at].outcomes.update(second.outcomes)
             self.seconds[at].latency.update(second.latency)
+            self.seconds[at].others.update(second.others)
+            self.seconds[at].others_failed += second.others_failed
+        self.begun, self.ended = min(self.begun, other.begun), max(self.ended, other.ended)
         for name, process in other.processes.items():
             mine = self.processes[name]
             mine.cpu_s += process.cpu_s
@@ -113,9 +129,15 @@ class Tally:
             "late": dict(self.late.buckets),
             "offered": self.offered,
             "seconds": {
-                at: [dict(second.outcomes), dict(second.latency.buckets)]
+                at: [
+                    dict(second.outcomes),
+                    dict(second.latency.buckets),
+                    dict(second.others.buckets),
+                    second.others_failed,
+                ]
                 for at, second in self.seconds.items()
             },
+            "span": [self.begun, self.ended],
             "processes": {name: dataclasses.astuple(each) for name, each in self.processes.items()},
         }
 
@@ -125,8 +147,9 @@ class Tally:
         tally = cls(late=Histogram(message["late"]), offered=message["offered"])
         for *names, buckets in message["latency"]:
             tally.latency[Row(*names)].update(Histogram(buckets))
-        for at, (outcomes, buckets) in message["seconds"].items():
-            tally.seconds[at] = Second(Counter(outcomes), Histogram(buckets))
+        tally.begun, tally.ended = message["span"]
+        for at, (outcomes, pages, others, failed) in message["seconds"].items():
+            tally.seconds[at] = Second(Counter(outcomes), Histogram(pages), Histogram(others), failed)
         for name, used in message["processes"].items():
             tally.processes[name] = Process(*used)
         return tally

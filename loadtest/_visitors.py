@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
+import json
+import os
 import random
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.compute
@@ -12,27 +16,22 @@ import pyarrow.parquet
 
 # A Zipf law: the user of rank r calls r ** -_SKEW times as often as the most active one.
 _SKEW = 0.8
+_STORE_S = 60.0
+_ROOT = str(Path(__file__).parents[1])
 
 
 class Visitors:
     """Real user ids, drawn the more often the more active they were."""
 
-    def __init__(self, data: Path) -> None:
-        """`data` holds `events.parquet` as `python -m training run` prepares it.
+    def __init__(self, events: Mapping[str, int]) -> None:
+        """`events`: user id → how many they have.
 
         Raises:
-            OSError: it does not.
-            KeyError: it has no column `user_id`.
-            ValueError: it has no rows.
+            ValueError: there are no users.
         """
-        # Not read_table: that imports pandas.
-        with pyarrow.parquet.ParquetFile(data / "events.parquet") as file:
-            user_ids = file.read(columns=["user_id"])["user_id"]
-        if not len(user_ids):
+        if not events:
             raise ValueError("no users")
-        counts = pyarrow.compute.value_counts(user_ids).to_pylist()
-        counts.sort(key=lambda count: (-count["counts"], count["values"]))
-        self.ids: list[str] = [count["values"] for count in counts]
+        self.ids = sorted(events, key=lambda user: (-events[user], user))
         self._cumulative = list(itertools.accumulate(rank**-_SKEW for rank in range(1, len(self.ids) + 1)))
 
     def draw(self) -> str:
@@ -44,21 +43,43 @@ class Visitors:
         return random.choice(self.ids[: max(1, len(self.ids) // 100)])
 
 
-@functools.cache
-def visitors_of(data: Path) -> Visitors:
-    """Those of a folder; read once in a process."""
-    return Visitors(data)
+def of_store() -> Visitors:
+    """Those of the online store, as it is now.
 
-
-def newest_data(state_dir: Path) -> Path:
-    """The folder of prepared data that was written last.
+    Another process looks: what a store is made of is none of a load test's business, and the clients of some
+    do not live with what Locust does to the standard library.
 
     Raises:
-        FileNotFoundError: there is none.
+        ValueError: it cannot be opened here, or nobody in it has an event; the sentence says so.
     """
-    found = sorted(state_dir.glob("data/*/events.parquet"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise FileNotFoundError(
-            f"no {state_dir}/data/*/events.parquet: make up prepares it, or name one: --data"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "features", "users"],
+            # Locust may be started elsewhere.
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")])},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_STORE_S,
         )
-    return found[-1].parent
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"the store did not name its users within {_STORE_S:.0f} s") from None
+    if done.returncode:
+        raise ValueError((done.stderr.strip().splitlines() or ["?"])[-1])
+    return Visitors(dict(json.loads(done.stdout)))
+
+
+def of_data(folder: Path) -> Visitors:
+    """Those of prepared data: `events.parquet`, as `python -m training run` makes it.
+
+    Raises:
+        OSError: it is not there.
+        KeyError: it has no column `user_id`.
+        ValueError: it has no rows.
+    """
+    # Not read_table: that imports pandas.
+    with pyarrow.parquet.ParquetFile(folder / "events.parquet") as file:
+        user_ids = file.read(columns=["user_id"])["user_id"]
+    counts = pyarrow.compute.value_counts(user_ids).to_pylist()
+    return Visitors({count["values"]: count["counts"] for count in counts})

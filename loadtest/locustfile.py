@@ -19,36 +19,29 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import gevent  # type: ignore[import-untyped]
-from locust import User, events
-from locust.argument_parser import LocustArgumentParser
+from locust import events
 from locust.env import Environment
 from locust.exception import StopTest
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtest._caller import address_of, use_data
+from loadtest._caller import address_of, use_users_of
 from loadtest._connections import look_for
-from loadtest._report import INVALID, Report, as_json, as_text, make_report
+from loadtest._form import take_shapes_from
+from loadtest._marks import check, read_marks
+from loadtest._options import add_options, check_shape, weights_of
+from loadtest._parts import is_past_knee, parts, parts_over
+from loadtest._report import INVALID, Report, make_report
 from loadtest._shape import Shape
 from loadtest._tally import METER, Tally
-from loadtest.shapes import SHAPES
-from loadtest.slo import DEFAULT, ServiceLevel, read_service_level
-
-MIX = {
-    "browsing": (70, "known users who look, and click now and then"),
-    "anonymous": (15, "visitors of whom nothing is known"),
-    "heavy": (5, "the most active users: long pages, many events"),
-    "bulk": (5, "programs that want pages of a hundred, with reasons"),
-    "similar": (5, "users who go from an item to what is like it"),
-    "plain": (0, "known users who ask for a page, and do nothing with it"),
-}
-"""Option, which names a class of users → how many of them among a hundred by default, and what they do."""
+from loadtest._text import as_json, as_text
+from loadtest.shapes import SHAPES, ramp
+from loadtest.slo import ServiceLevel, read_service_level
 
 _LOCAL = "here"
 _LAST_REPORTS_S = 10.0
@@ -67,50 +60,15 @@ class Run:
         self.is_told_at_once = False
         self.finished: set[str] = set()
         self.defects: list[str] = []
+        self.is_on = False
+        self.marks: Path | None = None
+        self.resets_stats = False
+        """Whether figures begin when all users are there, unless there is a shape."""
+        self.steps_judged = 0
+        self.ended_at_knee = False
 
 
 RUN = Run()
-
-
-def add_options(parser: LocustArgumentParser) -> None:
-    """Adds what Locust does not have; numbers stand in its web form, too."""
-    for name, (weight, what) in MIX.items():
-        parser.add_argument(
-            f"--{name}", type=int, default=weight, metavar="N", help=f"part of the users: {what}"
-        )
-    parser.add_argument(
-        "--think-s",
-        type=float,
-        default=0.5,
-        metavar="S",
-        help="mean pause of a browsing user between pages, seconds; a closed loop",
-    )
-    parser.add_argument(
-        "--rate-per-user",
-        type=float,
-        default=0.0,
-        metavar="R",
-        help="an open loop: pages a second that each user asks for, at random moments; 0: a closed loop",
-    )
-    parser.add_argument(
-        "--shape",
-        choices=list(SHAPES),
-        default="steady",
-        include_in_web_ui=False,
-        help="how the number of users changes, up to -u, during -t",
-    )
-    parser.add_argument(
-        "--data",
-        default="",
-        include_in_web_ui=False,
-        help="prepared data to take user ids from; the newest in var/data",
-    )
-    parser.add_argument(
-        "--slo", default=str(DEFAULT), include_in_web_ui=False, help="the service level, a TOML file"
-    )
-    parser.add_argument(
-        "--report", default="", include_in_web_ui=False, help="a file to write the figures to, as JSON"
-    )
 
 
 def check_first(environment: Environment, **_: object) -> None:
@@ -121,25 +79,27 @@ def check_first(environment: Environment, **_: object) -> None:
         RUN.level = read_service_level(Path(options.slo))
         if options.report:
             _try_to_write(Path(options.report))
+        if not isinstance(runner, WorkerRunner):
+            check_shape(options)
+            if options.marks:
+                RUN.marks = Path(options.marks)
+                check(RUN.marks)
         weights_of(environment)
         # A master that has forked its workers looks, too: they could only end, and it would wait for them.
         if not isinstance(runner, MasterRunner) or options.processes:
-            use_data(options.data)
+            use_users_of(options.data)
             # A worker elsewhere is told by its master whom to call.
             if environment.host or options.processes or not isinstance(runner, WorkerRunner):
                 is_alone = not isinstance(runner, MasterRunner | WorkerRunner)
                 look_for(address_of(environment), for_calls=is_alone)
-        share = SHAPES[options.shape]
-        if share is not None and not isinstance(runner, WorkerRunner):
-            if not options.run_time or not options.num_users:
-                raise ValueError(
-                    f"--shape {options.shape}: say with -u how many users there are, and with -t for how long"
-                )
-            environment.shape_class = Shape(share, options)
-            environment.shape_class.runner = runner
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from error
+    RUN.resets_stats = environment.reset_stats
+    if not isinstance(runner, WorkerRunner):
+        set_shape(environment)
+    if environment.web_ui is not None:
+        take_shapes_from(environment.web_ui, environment, lambda: set_shape(environment))
     if isinstance(runner, MasterRunner):
         runner.register_message(_FINISHED, receive_last)
     elif isinstance(runner, WorkerRunner):
@@ -154,22 +114,30 @@ def _try_to_write(path: Path) -> None:
         raise ValueError(f"--report: {path} cannot be written: {error.strerror}") from error
 
 
-def weights_of(environment: Environment) -> dict[type[User], int]:
-    """How many of each kind of user there are.
+def set_shape(environment: Environment) -> None:
+    """Gives the environment the shape that its options name, for the runs that follow."""
+    options: Any = environment.parsed_options
+    share = SHAPES[options.shape]
+    if share is None:
+        environment.shape_class = None
+        return
+    environment.shape_class = Shape(share, options, lambda: is_over_early(environment))
+    environment.shape_class.runner = environment.runner
 
-    Raises:
-        ValueError: a number is none from 0, or all are 0.
-    """
-    options = vars(environment.parsed_options)
-    for name in ("think_s", "rate_per_user", *MIX):
-        if not (options[name] >= 0 and math.isfinite(options[name])):
-            raise ValueError(f"--{name.replace('_', '-')}: {options[name]} is no number from 0")
-    weights = {kind: int(options[kind.__name__.lower()]) for kind in environment.user_classes}
-    if options.get("user_classes"):  # named on the command line: they are wanted
-        weights = {kind: weight or 1 for kind, weight in weights.items()}
-    if not any(weights.values()):
-        raise ValueError(f"--{', --'.join(MIX)}: one of those who are to call has to be over 0")
-    return weights
+
+def is_over_early(environment: Environment) -> bool:
+    """Whether a ramp has shown what it is for: the service level is broken in two steps in a row."""
+    options: Any = environment.parsed_options
+    if SHAPES[options.shape] is not ramp:
+        return False
+    measured = RUN.sent if isinstance(environment.runner, MasterRunner) else METER.tally
+    over = parts_over(measured, time.time(), options.run_time)
+    # Each once: to add up all seconds of a long run takes a while, in which nobody calls.
+    if over > RUN.steps_judged:
+        RUN.steps_judged = over
+        so_far = parts(measured, options.num_users, ramp, options.run_time)
+        RUN.ended_at_knee = is_past_knee(so_far[:over], RUN.level)
+    return RUN.ended_at_knee
 
 
 def begin(environment: Environment, **_: object) -> None:
@@ -185,20 +153,28 @@ def begin(environment: Environment, **_: object) -> None:
     except ValueError as error:
         logging.error("%s", error)
         raise StopTest(str(error)) from error
-    if SHAPES[options.shape] is not None:
-        # Each step of a shape ends with all users spawned: figures are those of the whole run.
-        environment.reset_stats = False
-    RUN.sent, RUN.report, RUN.defects = Tally(), None, []
+    # Each step of a shape ends with all users spawned: figures are those of the whole run.
+    environment.reset_stats = RUN.resets_stats and SHAPES[options.shape] is None
+    RUN.report, RUN.defects = None, []
+    RUN.steps_judged, RUN.ended_at_knee = 0, False
+    RUN.is_on = True
     RUN.all_there = not environment.reset_stats
-    METER.start()
+    begin_figures()
 
 
 def all_there(**_: object) -> None:
     """The figures are those of all users, as those of Locust's tables: they begin when all are there."""
     if not RUN.all_there:
         RUN.all_there = True
-        RUN.sent = Tally()
-        METER.start()
+        begin_figures()
+
+
+def begin_figures() -> None:
+    """Forgets what was measured until now; who waits for the file of marks finds it from now on."""
+    RUN.sent = Tally()
+    METER.start()
+    if RUN.marks is not None and RUN.all_there:
+        RUN.marks.touch()
 
 
 def end(environment: Environment, **_: object) -> None:
@@ -252,12 +228,17 @@ def report_of(environment: Environment) -> Report:
         f"a user of the load test failed, {error['count']} times: {error['msg']}"
         for error in runner.exceptions.values()
     ]
+    marks, not_read = read_marks(RUN.marks, time.time()) if RUN.marks is not None else ([], [])
     return make_report(
         RUN.sent,
         RUN.level,
         users=options.num_users or runner.target_user_count,
         rate_per_user=options.rate_per_user,
         share=SHAPES[options.shape],
+        planned_s=options.run_time,
+        ended_at_knee=RUN.ended_at_knee,
+        marks=marks,
+        marks_not_read=not_read,
         defects=RUN.defects + raised,
     )
 
@@ -265,8 +246,9 @@ def report_of(environment: Environment) -> Report:
 def conclude(environment: Environment, **_: object) -> None:
     """Makes the report, and writes it if a file was named; of a run from the web page, prints it."""
     options: Any = environment.parsed_options
-    if isinstance(environment.runner, WorkerRunner):
+    if isinstance(environment.runner, WorkerRunner) or not RUN.is_on:
         return
+    RUN.is_on = False
     RUN.report = report_of(environment)
     if options.report:
         Path(options.report).write_text(json.dumps(as_json(RUN.report), indent=1) + "\n", encoding="utf-8")
@@ -276,7 +258,11 @@ def conclude(environment: Environment, **_: object) -> None:
 
 
 def judge(environment: Environment, **_: object) -> None:
-    """Sets the exit code."""
+    """Sets the exit code. A run that somebody ends is judged by what it has measured until then."""
+    runner: Any = environment.runner
+    if RUN.is_on and environment.web_ui is None and not isinstance(runner, MasterRunner | WorkerRunner):
+        # A master does that by itself; one process only after this.
+        runner.stop()
     if RUN.report is not None:
         environment.process_exit_code = RUN.report.code
     elif environment.web_ui is None and not isinstance(environment.runner, WorkerRunner):

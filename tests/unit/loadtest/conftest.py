@@ -12,7 +12,10 @@ import pyarrow.parquet
 import pytest
 
 from client.riptide.v1.recommender_pb2_grpc import add_RecommenderServicer_to_server
-from tests.unit.loadtest.running import Gateway
+from features.lmdb_store import LmdbStore
+from features.record import Event
+from features.schema import EventType
+from tests.unit.loadtest.running import EVENTS, Gateway
 
 
 @pytest.fixture
@@ -30,8 +33,20 @@ def gateway() -> Iterator[Gateway]:
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data" / "tiny"
     folder.mkdir(parents=True)
-    users = ["busy"] * 9 + ["calm"] * 2 + ["née"]
+    users = [user for user, count in EVENTS.items() for _ in range(count)]
     pyarrow.parquet.write_table(pyarrow.table({"user_id": users}), folder / "events.parquet")
+    return folder
+
+
+@pytest.fixture
+async def store_folder(tmp_path: Path) -> Path:
+    """A store with those users, and with one of whom there is an attribute and no event."""
+    folder = tmp_path / "store"
+    store = LmdbStore(folder, history_cap=100, map_bytes=1 << 24)
+    for user, count in EVENTS.items():
+        await store.append([Event(user, f"i{n}", EventType.READ, 1000 + n) for n in range(count)])
+    await store.set_attributes({"silent": {"age": "30"}})
+    await store.close()
     return folder
 
 

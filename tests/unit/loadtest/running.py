@@ -29,6 +29,8 @@ BROWSING = [
     word for name in ("anonymous", "heavy", "bulk", "similar", "plain") for word in (f"--{name}", "0")
 ]
 """Nobody but users who browse."""
+EVENTS = {"née": 1, "calm": 2, "busy": 9}
+"""The users of the tests, and how many events they have."""
 ITEM = pb.RecommendedItem(item_id="i1", rank=1)
 MODEL = pb.ModelVersion(name="recommender", version=7)
 
@@ -38,6 +40,8 @@ class Gateway(RecommenderServicer):
 
     def __init__(self) -> None:
         self.page: pb.RecommendResponse | None = pb.RecommendResponse(items=[ITEM], model=MODEL)
+        self.refuses_every = 0
+        """Each of so many pages; 0: none."""
         self.answers_after_s = 0.0
         self.slow_users: set[str] = set()
         self.slow_s = 0.0
@@ -57,7 +61,7 @@ class Gateway(RecommenderServicer):
         self.requests.append(request)
         self.users[request.user_id] += 1
         self.peers.add(context.peer())
-        if self.page is None:
+        if self.page is None or (self.refuses_every and self.users.total() % self.refuses_every == 0):
             context.abort(grpc.StatusCode.UNAVAILABLE, "stopping")
         assert self.page is not None
         return self.page

@@ -9,8 +9,11 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 
 from loadtest._histogram import Histogram
-from loadtest._report import FAIL, INVALID, PASS, Moment, as_json, as_text, make_report
+from loadtest._marks import Mark
+from loadtest._parts import Moment, is_past_knee, parts, parts_over
+from loadtest._report import FAIL, INVALID, PASS, make_report
 from loadtest._tally import FAILED, FULL, RECOMMEND, Process, Row, Second, Tally
+from loadtest._text import as_json, as_text
 from loadtest.shapes import ramp
 from loadtest.slo import ServiceLevel
 
@@ -32,6 +35,7 @@ def tally_of(*pages: tuple[int, str, float], wall_s: float = 10.0, busiest: floa
         if not outcome.startswith(FAILED):
             second.latency.add(ms)
         tally.late.add(0.1)
+        tally.begun, tally.ended = START, max(tally.ended, START + at + 1.0)
     tally.processes["here"] = Process(1.0, wall_s, busiest)
     return tally
 
@@ -148,6 +152,56 @@ def test_the_moments_in_which_something_went_wrong_are_told() -> None:
     assert "3 s to 6 s into the run, 3 of 7 pages" in as_text(done)
 
 
+def test_marks_are_told_and_the_run_is_cut_at_them() -> None:
+    pages = [(second, FULL, 10.0 if second < 60 else 40.0) for second in range(100)]
+    lost = [(second, "MODEL_UNAVAILABLE", 1.0) for second in range(40, 60)]
+    marks = [Mark(START + 40.7, "Triton is killed"), Mark(START + 60.0, "Triton is back")]
+    tally = tally_of(*pages, *lost, (45, FAILED + "UNAVAILABLE", 1.0), wall_s=100)
+    tally.seconds[START + 50].others.add(70.0)
+    tally.seconds[START + 50].others_failed = 1
+    done = report(tally, marks=marks)
+    assert [(part.first - START, part.end - START) for part in done.between] == [(0, 40), (40, 60), (60, 100)]
+    assert [part.pages.count for part in done.between] == [40, 40, 40]
+    assert [part.pages.per_s for part in done.between] == [1.0, 2.0, 1.0]
+    assert [(part.degraded, part.failed) for part in done.between] == [(0, 0), (20, 1), (0, 0)]
+    assert [round(part.pages.p99_ms) for part in done.between] == [10, 10, 40]
+    assert [(part.others.count, part.others_failed) for part in done.between] == [(0, 0), (1, 1), (0, 0)]
+    text = as_text(done)
+    assert ", 40 s into the run: Triton is killed\n" in text
+    assert text.index("Meanwhile:") < text.index("What went wrong") < text.index("Between the marks:")
+    between = [line.split()[:9] for line in text.partition("Between the marks:")[2].splitlines()]
+    assert ["40", "60", "40", "2.0", "1.0", "10.0", "20", "1", "1"] in between
+    written = json.loads(json.dumps(as_json(done)))
+    assert written["marks"] == [
+        {"at": START + 40.7, "text": "Triton is killed"},
+        {"at": START + 60.0, "text": "Triton is back"},
+    ]
+    assert [part["degraded"] for part in written["between"]] == [0, 20, 0]
+
+
+def test_marks_of_an_earlier_run_are_left_out_and_two_of_one_second_cut_once() -> None:
+    marks = [Mark(START - 60.0, "earlier"), Mark(START + 4.1, "one"), Mark(START + 4.9, "two")]
+    done = report(tally_of(*GOOD), marks=marks)
+    assert [mark.text for mark in done.marks] == ["one", "two"]
+    assert [part.pages.count for part in done.between] == [4, 6]
+    assert "earlier" not in as_text(done)
+
+
+def test_a_line_that_is_no_mark_is_told_and_does_not_change_the_verdict() -> None:
+    done = report(tally_of(*GOOD), marks_not_read=["marks, line 3: is no Unix time"])
+    assert done.code == PASS
+    assert "  not read: marks, line 3: is no Unix time" in as_text(done).splitlines()
+
+
+def test_a_run_that_begins_and_ends_within_a_second_is_as_long_as_it_was() -> None:
+    tally = tally_of(*GOOD)
+    tally.begun, tally.ended = START + 0.5, START + 9.5
+    assert report(tally, share=ramp, planned_s=2.0).parts[0].pages.per_s == pytest.approx(1 / 0.5)
+    [first, last] = report(tally, marks=[Mark(START + 9.0, "near the end")]).between
+    assert first.pages.per_s == pytest.approx(9 / 8.5)
+    assert last.pages.per_s == pytest.approx(1 / 0.5)
+
+
 def test_a_run_with_a_shape_has_a_line_for_each_part_of_it() -> None:
     pages = [(second, FULL, 10.0 if second < 90 else 40.0) for second in range(100)]
     done = report(tally_of(*pages, (95, "STALE_VECTOR", 40.0), wall_s=100), users=50, share=ramp)
@@ -175,11 +229,42 @@ def test_a_ramp_tells_up_to_where_the_level_is_kept() -> None:
     assert "The level breaks from the first step on." in ramped(*[(s, FULL, 150.0) for s in range(100)])
 
 
+def test_steps_of_a_ramp_that_ended_early_are_those_of_the_whole() -> None:
+    pages = [(second, FULL, 10.0 if second < 30 else 150.0) for second in range(54)]
+    done = report(tally_of(*pages, wall_s=54), users=50, share=ramp, planned_s=100.0, ended_at_knee=True)
+    assert [part.users for part in done.parts] == [5, 10, 15, 20, 25, 30]
+    assert [part.pages.count for part in done.parts] == [10, 10, 10, 10, 10, 4]
+    text = as_text(done)
+    assert "The level is kept up to 15 users, 1.0 pages per s." in text
+    assert "It ended there: two steps in a row broke the level." in text
+
+
+def test_a_ramp_is_past_its_knee_when_two_steps_in_a_row_break_the_level() -> None:
+    def past(*slow_steps: int, over: int) -> bool:
+        pages = [(second, FULL, 150.0 if second // 10 in slow_steps else 10.0) for second in range(100)]
+        return is_past_knee(parts(tally_of(*pages), 50, ramp, 100.0)[:over], LEVEL)
+
+    assert past(4, 5, over=6)
+    assert not past(4, 5, over=5), "one of them may yet be a hiccup"
+    assert not past(4, 6, over=7)
+    assert not past(over=10)
+    assert not past(0, over=1)
+    assert past(0, 1, over=2)
+
+
+def test_a_step_is_over_when_its_answers_can_be_known() -> None:
+    tally = tally_of(*GOOD)
+    assert [parts_over(tally, START + at, 100.0) for at in (0, 10, 13.9, 14, 24, 200)] == [0, 0, 0, 1, 2, 10]
+    assert parts_over(Tally(), START + 50, 100.0) == 0
+
+
 def test_what_workers_send_adds_up_to_what_one_would_have_counted() -> None:
     first = tally_of(*GOOD, (5, FAILED + "UNAVAILABLE", 2.0))
     second = tally_of((5, "STALE_VECTOR", 3.0), (7, FULL, 4.0), wall_s=3, busiest=0.7)
     second.processes["there"] = second.processes.pop("here")
     first.offered, second.offered = 7, 8
+    second.seconds[START + 5].others.add(3.0)
+    second.seconds[START + 5].others_failed = 1
     sum_of_both = Tally()
     for tally in (first, second):
         # As Locust packs what it sends.
@@ -193,7 +278,9 @@ def test_what_workers_send_adds_up_to_what_one_would_have_counted() -> None:
         "here": Process(1.0, 10.0, 0.1),
         "there": Process(1.0, 3.0, 0.7),
     }
+    assert (sum_of_both.begun, sum_of_both.ended) == (START, START + 10)
     then: Second = sum_of_both.seconds[START + 5]
+    assert (then.others.count, then.others_failed) == (1, 1)
     assert then.outcomes == {FULL: 1, FAILED + "UNAVAILABLE": 1, "STALE_VECTOR": 1}
     assert then.latency.count == 2
 

@@ -43,5 +43,5 @@ def test_a_soak_stays_and_a_day_has_a_quiet_morning_and_a_full_evening() -> None
 
 
 def test_what_tests_import_leaves_the_standard_library_as_it_is() -> None:
-    code = "import sys, loadtest.shapes, loadtest.slo, loadtest._report; sys.exit('gevent' in sys.modules)"
+    code = "import sys, loadtest.shapes, loadtest.slo, loadtest._text; sys.exit('gevent' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

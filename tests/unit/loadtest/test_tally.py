@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from loadtest._tally import FULL, RECOMMEND, UNANSWERED, Meter, Row, Tally
+from loadtest._tally import FAILED, FULL, RECOMMEND, UNANSWERED, Meter, Row, Tally
 
 PAGE = Row(RECOMMEND, "recommender 3", "stable", FULL)
 OTHER = Row("RecordEvents", "", "", FULL)
@@ -27,8 +27,21 @@ def test_only_pages_tell_when_something_went_wrong() -> None:
     tally = Tally()
     tally.count(OTHER, due=0.0, sent=0.1, ended=0.2)
     assert tally.latency[OTHER].count == 1
-    assert not tally.seconds
+    [second] = tally.seconds.values()
+    assert not second.outcomes
+    assert second.latency.count == 0
+    assert (second.others.count, second.others_failed) == (1, 0)
+    tally.count(Row("RecordEvents", "", "", FAILED + "INTERNAL"), due=0.0, sent=0.1, ended=0.2)
+    assert (second.others.count, second.others_failed) == (2, 1)
     assert tally.late.count == 0
+
+
+def test_it_knows_when_its_first_and_its_last_call_were_due() -> None:
+    tally, now, wall = Tally(), time.perf_counter(), time.time()
+    for due in (now - 3.5, now - 7.0, now - 1.5):
+        tally.count(OTHER, due=due, sent=due, ended=now)
+    assert tally.begun == pytest.approx(wall - 7.0, abs=0.5)
+    assert tally.ended == pytest.approx(wall - 1.5, abs=0.5)
 
 
 def test_what_is_in_flight_when_the_run_ends_has_failed_if_it_has_waited_long() -> None:

@@ -1,0 +1,167 @@
+"""Triton is killed under load: which process that is, and when it counts as back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from benchmarks.during import triton
+from benchmarks.during.triton import TritonKilled, running_triton
+from benchmarks.errors import BenchmarkError
+from features.settings import Settings
+from inference.server import pid_file
+from tests.ports import free_ports
+from tests.unit.benchmarks.watched_load import WatchedLoad
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        state_dir=tmp_path / "var", model_repository=tmp_path / "repository", http_port=free_ports(1)[0]
+    )
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """What looks like the tritonserver of these settings from outside."""
+    with started(settings, "/opt/tritonserver/bin/tritonserver") as process:
+        yield process
+        process.kill()
+
+
+def started(settings: Settings, name: str, repository: str | None = None) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [
+            *(name, "-c", "read forever"),
+            f"--model-repository={repository or settings.model_repository.resolve()}",
+            f"--grpc-port={settings.triton_grpc_port}",
+        ],
+        executable="/bin/sh",
+        stdin=subprocess.PIPE,
+    )
+    path = pid_file(settings)
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{process.pid}\n")
+    return process
+
+
+class Readiness:
+    """The gateway's /readyz. It misses Triton once `victim` has ended, and calls it again after `misses`
+    answers; never if that is 0.
+    """
+
+    def __init__(self, victim: subprocess.Popen[bytes], misses: int, *, notices: bool = True) -> None:
+        self._victim, self._misses, self._notices = victim, misses, notices
+        self._asked = 0
+
+    def answer(self) -> str:
+        if not self._notices or self._victim.poll() is None:
+            return "SERVING"
+        self._asked += 1
+        return "SERVING" if self._misses and self._asked > self._misses else "NOT_SERVING"
+
+
+@pytest.fixture
+def readyz(settings: Settings) -> Iterator[list[Readiness]]:
+    """A server with /readyz; whoever puts something into the list decides what it says."""
+    told: list[Readiness] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"gateway": "SERVING", "model": told[0].answer()}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", settings.http_port), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield told
+        http.shutdown()
+        thread.join()
+
+
+def test_it_is_killed_and_back_once_the_gateway_has_missed_it_and_calls_it_again(
+    settings: Settings, server: subprocess.Popen[bytes], readyz: list[Readiness]
+) -> None:
+    readyz.append(Readiness(server, misses=3))
+    load = WatchedLoad()
+    scenario = TritonKilled(settings)
+    scenario.prepare()
+    assert server.poll() is None
+    assert scenario.happen(load) == []
+    assert server.wait(10) == -9
+    assert load.marks == ["Triton is killed", "Triton is back"]
+
+
+def test_one_that_does_not_come_back_is_a_failure(
+    settings: Settings, server: subprocess.Popen[bytes], readyz: list[Readiness]
+) -> None:
+    readyz.append(Readiness(server, misses=0))
+    load = WatchedLoad()
+    patient = settings.model_copy(update={"triton_ready_s": 0.5})
+    assert TritonKilled(patient).happen(load) == ["Triton is not back 0 s after the gateway missed it"]
+    assert load.marks == ["Triton is killed"]
+
+
+def test_a_gateway_that_misses_nothing_is_a_failure(
+    settings: Settings,
+    server: subprocess.Popen[bytes],
+    readyz: list[Readiness],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(triton, "_NOTICED_S", 0.5)
+    readyz.append(Readiness(server, misses=1, notices=False))
+    [sentence] = TritonKilled(settings).happen(WatchedLoad())
+    assert sentence.startswith("the gateway has not noticed after ")
+
+
+def test_a_triton_elsewhere_is_left_alone(settings: Settings) -> None:
+    elsewhere = settings.model_copy(update={"triton_address": "gpu:8001"})
+    with pytest.raises(BenchmarkError, match=r"RIPTIDE_TRITON_ADDRESS is gpu:8001: .* cannot be killed"):
+        TritonKilled(elsewhere).prepare()
+
+
+def test_where_none_runs_it_says_so(settings: Settings) -> None:
+    with pytest.raises(BenchmarkError, match=r"no Triton runs here by these settings .* make up"):
+        TritonKilled(settings).prepare()
+    path = pid_file(settings)
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    with pytest.raises(BenchmarkError, match="no Triton runs here"):
+        TritonKilled(settings).prepare()
+
+
+@pytest.mark.parametrize(
+    ("name", "repository"),
+    [("/usr/bin/editor", None), ("/opt/tritonserver/bin/tritonserver", "/srv/another")],
+    ids=["another program", "another deployment"],
+)
+def test_a_process_that_has_got_the_number_of_a_triton_is_not_killed(
+    settings: Settings, name: str, repository: str | None
+) -> None:
+    with started(settings, name, repository) as process:
+        try:
+            with pytest.raises(BenchmarkError, match="is not the tritonserver of these settings"):
+                TritonKilled(settings).happen(WatchedLoad())
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def test_the_process_of_the_test_itself_is_none(settings: Settings) -> None:
+    path = pid_file(settings)
+    path.parent.mkdir(parents=True)
+    path.write_text(str(os.getpid()))
+    with pytest.raises(BenchmarkError, match="is not the tritonserver"):
+        running_triton(settings)
