@@ -10,7 +10,8 @@ measured, by version and by what became of a page, when something went wrong, an
 - FAIL, 1: it is not; a line for each bound that is broken;
 - INVALID, 3: the load generator had no time left, or lost calls, so the figures are its own.
 
-What cannot be started ends with 2 and a sentence.
+What cannot be started ends with 2 and a sentence. What others say happens meanwhile (`--marks`) stands in the
+report, and cuts its figures.
 
 Locust's tables count a degraded page, and a call without an answer, in rows of their own.
 """

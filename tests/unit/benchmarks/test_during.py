@@ -89,14 +89,20 @@ def left(folder: Path) -> list[int]:
     ]
 
 
+@pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["one process", "several"])
 def test_what_happens_stands_in_the_report_and_nothing_is_left(
-    gateway: Gateway, options: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    gateway: Gateway,
+    options: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    processes: tuple[str, ...],
 ) -> None:
-    status = run(Scenario(gateway), tmp_path, rate=40, seconds=1, more=options)
+    status = run(Scenario(gateway), tmp_path, rate=40, seconds=1, more=[*options, *processes])
     said = capfd.readouterr()
     report = json.loads((tmp_path / "report.json").read_text())
     assert [mark["text"] for mark in report["marks"]] == ["it begins", "it is over"], said.out
     assert report["offered"] > 40
+    assert report["defects"] == []
     assert (status, report["verdict"]) in {(0, "PASS"), (3, "INVALID")}, said.out
     assert "s into the run: it begins" in said.out, "Locust's own report"
     assert f"kept in {tmp_path}" in said.out
