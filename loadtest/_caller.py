@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent  # type: ignore[import-untyped]
+import gevent.event  # type: ignore[import-untyped]
 import gevent.pool  # type: ignore[import-untyped]
 import grpc
 from locust import User, task
@@ -159,7 +160,7 @@ def address_of(environment: Environment) -> str:
     return (environment.host or SETTINGS.gateway_target).removeprefix("http://").rstrip("/")
 
 
-_VISITORS: list[Visitors] = []
+_VISITORS = gevent.event.AsyncResult()
 
 
 def use_users_of(data: str) -> None:
@@ -171,12 +172,12 @@ def use_users_of(data: str) -> None:
     """
     if not data:
         try:
-            _VISITORS[:] = [of_store()]
+            _VISITORS.set(of_store())
         except ValueError as error:
             raise ValueError(f"users: {error}; without the store here, --data names prepared data") from error
         return
     try:
-        _VISITORS[:] = [of_data(Path(data))]
+        _VISITORS.set(of_data(Path(data)))
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"--data: {data} has no events.parquet with a column user_id and users in it"
@@ -184,5 +185,6 @@ def use_users_of(data: str) -> None:
 
 
 def visitors() -> Visitors:
-    """The user ids of this process."""
-    return _VISITORS[0]
+    """The user ids of this process. A master may have a worker begin that still asks the store for them."""
+    known: Visitors = _VISITORS.get()
+    return known
