@@ -30,16 +30,19 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from client.riptide.v1 import recommender_pb2 as pb
+from features.traffic import CANARY, STABLE
 from gateway.model_inputs import Row
+from gateway.page import Degraded
 
 FLUSH_INTERVAL_S = 0.25
 
 _FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0)
+_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5)
 """0.2 is what the service level asks of the p99 (`loadtest/slo.toml`): who kept it can be counted."""
 _LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _METHODS = pb.DESCRIPTOR.services_by_name["Recommender"].methods
 _CODES = ("OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE")
+_OUTCOMES = ("FULL", *(reason.value for reason in Degraded if reason is not Degraded.NO))
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
 _SHARES = tuple(tenths / 10 for tenths in range(11))
 
@@ -136,6 +139,10 @@ class _Counts:
             self._counter.labels(*values)
         self._gathered: Count[tuple[str, ...]] = Count()
 
+    def expect(self, *labels: str) -> None:
+        """These label values may come, and are 0 until they do; see `known`."""
+        self._counter.labels(*labels)
+
     def add(self, count: int, *labels: str) -> None:
         self._gathered[labels] += count
 
@@ -150,6 +157,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
+        self._expected: set[tuple[int, str]] = set()
         self._answered: dict[tuple[str, str], list[float]] = {}
         """Seconds that calls took, by method and code: their number is what `_requests` is to count."""
         self._requests = _Counts(
@@ -322,6 +330,14 @@ class Metrics:
 
     def serving(self, stable: int, candidate: int, percent: float, *, ready: bool) -> None:
         """Says where traffic goes; `candidate` 0: all to `stable`."""
+        cohorts = [(stable, STABLE)]
+        if candidate:  # also of its users the stable version answers those that it fails
+            cohorts += [(stable, CANARY), (candidate, CANARY)]
+        for version, cohort in cohorts:
+            if (version, cohort) not in self._expected:
+                self._expected.add((version, cohort))
+                for outcome in _OUTCOMES:
+                    self._pages.expect(str(version), cohort, outcome)
         self._ready.set(ready)
         self._stable.set(stable)
         self._candidate.set(candidate)

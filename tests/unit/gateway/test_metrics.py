@@ -101,6 +101,9 @@ def test_flushed_figures_of_all_workers_add_up_and_fall_into_the_right_buckets(t
     pages = 'riptide_pages_total{{cohort="{}",outcome="{}",version="3"}}'
     assert value(pages.format("canary", "FULL")) == 4
     assert value(pages.format("stable", "COLD_START")) == 2
+    assert value(pages.format("stable", "MODEL_UNAVAILABLE")) == 0, "there before it happens"
+    assert value(pages.format("canary", "STALE_VECTOR")) == 0
+    assert value(pages.format("canary", "FULL").replace('"3"', '"4"')) == 0
     assert value('riptide_events_total{outcome="recorded"}') == 4
     assert value('riptide_shadow_overlap_ratio_bucket{le="0.2",version="4"}') == 2
     assert value('riptide_shadow_overlap_ratio_count{version="4"}') == 4
