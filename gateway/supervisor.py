@@ -81,15 +81,20 @@ async def _keep_worker(settings: Settings, stop: asyncio.Event) -> int:
     first = True
     while not stop.is_set():
         began = time.monotonic()
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gateway",
-            "--worker-of",
-            str(os.getpid()),
-            # A group of its own: Ctrl-C reaches the parent, which tells the workers in order.
-            process_group=0,
-        )
+        try:
+            worker = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "gateway",
+                "--worker-of",
+                str(os.getpid()),
+                # A group of its own: Ctrl-C reaches the parent, which tells the workers in order.
+                process_group=0,
+            )
+        except OSError as error:  # no process, memory or open file to be had at the moment; others may serve
+            log.error("a worker cannot be started, and is tried again: %s", error)
+            await _pause(stop)
+            continue
         ended = asyncio.create_task(worker.wait())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -105,9 +110,13 @@ async def _keep_worker(settings: Settings, stop: asyncio.Event) -> int:
         metrics.worker_restarted()
         log.error("worker %d ended with status %d and is replaced", worker.pid, status)
         if time.monotonic() - began < _RESTART_PAUSE_S:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _RESTART_PAUSE_S)
+            await _pause(stop)
     return 0
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), _RESTART_PAUSE_S)
 
 
 async def _drained(worker: asyncio.subprocess.Process, ended: asyncio.Task[int], limit_s: float) -> int:

@@ -18,7 +18,7 @@ from client.riptide.v1 import rollouts_pb2 as pb
 from client.riptide.v1.rollouts_pb2_grpc import RolloutsServicer, add_RolloutsServicer_to_server
 from features.control import ControlStore
 from features.figures import VersionFigures
-from features.operator_token import TOKEN_METADATA, operator_token
+from features.operator_token import TOKEN_METADATA, operator_token, watching_token
 from features.store import StoreError
 from rollout.errors import BadRecord, Crossed, NoSuchVersion, NotPossible
 from rollout.heartbeat import read_heartbeat
@@ -39,7 +39,7 @@ log = logging.getLogger("riptide.rollout.service")
 
 
 class Service(RolloutsServicer):
-    """Lets in who shows the operator's token."""
+    """Lets in who shows the operator's token; to look, also who shows the one that lets watch."""
 
     def __init__(self, operator: Operator, control: ControlStore, model: str, state_dir: Path) -> None:
         self._operator = operator
@@ -48,7 +48,7 @@ class Service(RolloutsServicer):
         self._state_dir = state_dir
 
     async def Get(self, request: pb.RolloutsGetRequest, context: Context) -> pb.RolloutsGetResponse:
-        return pb.RolloutsGetResponse(rollout=await self._done(context, self._operator.get))
+        return pb.RolloutsGetResponse(rollout=await self._done(context, self._operator.get, reads=True))
 
     async def Start(self, request: pb.RolloutsStartRequest, context: Context) -> pb.RolloutsStartResponse:
         async def start() -> Rollout:
@@ -93,7 +93,7 @@ class Service(RolloutsServicer):
                 looks.append(await look(self._control, time.time()))
                 return await self._operator.get()
 
-            rollout = await self._done(context, get)
+            rollout = await self._done(context, get, reads=True)
             now, before = looks[-1], looks[0]
             yield pb.RolloutsWatchResponse(
                 rollout=rollout,
@@ -104,11 +104,17 @@ class Service(RolloutsServicer):
             )
             await asyncio.sleep(_WATCH_S)
 
-    async def _done(self, context: Context, work: Callable[[], Awaitable[Rollout]]) -> pb.Rollout:
-        """What the caller gets for `work`; ends the call with the status that fits if it fails."""
-        shown = dict(context.invocation_metadata() or ()).get(TOKEN_METADATA, "")
+    async def _done(
+        self, context: Context, work: Callable[[], Awaitable[Rollout]], *, reads: bool = False
+    ) -> pb.Rollout:
+        """What the caller gets for `work`; ends the call with the status that fits if it fails.
+
+        `reads`: the token that lets only watch is enough.
+        """
+        shown = str(dict(context.invocation_metadata() or ()).get(TOKEN_METADATA, "")).encode()
         # Read for each call: there are few, and a token that was replaced holds at once.
-        if not hmac.compare_digest(str(shown).encode(), operator_token(self._state_dir).encode()):
+        enough = [operator_token(self._state_dir)] + [watching_token(self._state_dir)] * reads
+        if not any(hmac.compare_digest(shown, token.encode()) for token in enough):
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED, f"{TOKEN_METADATA}: is missing, or not the operator's token"
             )

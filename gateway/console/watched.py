@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from pathlib import Path
+from time import monotonic
 
 import grpc
 
 from client.riptide.v1 import rollouts_pb2 as pb
 from client.riptide.v1.rollouts_pb2_grpc import RolloutsStub
-from features.operator_token import TOKEN_METADATA, operator_token
+from features.operator_token import TOKEN_METADATA, watching_token
 from features.token_file import TokenError
 from gateway.console.connect import ConnectError
 from gateway.console.forward import Backend
@@ -27,7 +27,7 @@ log = logging.getLogger("riptide.gateway.console")
 
 
 class Watched:
-    """One stream for all who look. To look takes no token: the gateway shows its own."""
+    """One stream for all who look. To look takes no token: the gateway shows one that lets watch alone."""
 
     def __init__(self, backend: Backend, state_dir: Path) -> None:
         self._backend = backend
@@ -43,7 +43,7 @@ class Watched:
         Raises:
             ConnectError: it does not answer, or refuses.
         """
-        self._asked_at = time.monotonic()
+        self._asked_at = monotonic()
         if self._stream is None or self._stream.done():
             self._said = None
             self._heard.clear()
@@ -67,7 +67,7 @@ class Watched:
     async def _follow(self) -> None:
         """Keeps what the driver says until nobody has asked for a while, or it fails."""
         try:
-            token = operator_token(self._state_dir)
+            token = watching_token(self._state_dir)
         except (TokenError, OSError) as error:
             log.error("the operator's token cannot be read: %s", error)
             self._hear(ConnectError(grpc.StatusCode.UNAVAILABLE, "the operator's token cannot be read"))
@@ -76,7 +76,7 @@ class Watched:
             pb.RolloutsWatchRequest(), metadata=((TOKEN_METADATA, token),)
         )
         try:
-            while time.monotonic() - self._asked_at < _IDLE_S:
+            while monotonic() - self._asked_at < _IDLE_S:
                 async with asyncio.timeout(_SILENCE_S):
                     answer = await call.read()
                 if answer is grpc.aio.EOF:

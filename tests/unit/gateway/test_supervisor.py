@@ -119,3 +119,21 @@ async def test_a_gateway_that_cannot_listen_leaves_no_worker_behind(
     with socket.create_server(("127.0.0.1", http_port)), pytest.raises(OSError, match="in use"):
         await asyncio.wait_for(supervisor.supervise(settings), 60)
     assert not psutil.Process().children()
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refusals = asyncio.create_subprocess_exec, [OSError(24, "Too many open files")]
+
+    async def starting(*words: str, **how: int) -> asyncio.subprocess.Process:
+        if refusals:
+            raise refusals.pop()
+        return await start(*words, **how)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", starting)
+    kept.begin("stay")
+    await kept.started(1)
+    assert not refusals
+    kept.stop.set()
+    assert await kept.status() == 0

@@ -14,7 +14,7 @@ import pytest
 from client.riptide.v1 import rollouts_pb2 as pb
 from client.riptide.v1.rollouts_pb2_grpc import RolloutsServicer, RolloutsStub
 from features.figures import Report, VersionFigures
-from features.operator_token import TOKEN_METADATA
+from features.operator_token import TOKEN_METADATA, watching_token
 from features.settings import Settings
 from rollout import state
 from rollout.heartbeat import Heartbeat, write_heartbeat
@@ -140,6 +140,21 @@ async def test_what_was_meant_for_another_version_is_refused(served: Served) -> 
             True,
         )
     await served.stub.RollBack(pb.RollBackRequest(version=2), **call())
+
+
+async def test_the_token_that_lets_watch_lets_do_nothing_else(served: Served, tmp_path: Path) -> None:
+    token = watching_token(tmp_path)
+    assert token != TOKEN
+    await served.stub.Get(pb.RolloutsGetRequest(), **call(token))
+    async for _ in served.stub.Watch(pb.RolloutsWatchRequest(), **call(token)):
+        break
+    for method, request in (
+        (served.stub.Start, pb.RolloutsStartRequest()),
+        (served.stub.SetTraffic, pb.SetTrafficRequest()),
+        (served.stub.Promote, pb.PromoteRequest()),
+        (served.stub.RollBack, pb.RollBackRequest()),
+    ):
+        assert (await refused(method(request, **call(token))))[0] is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_token_that_was_replaced_holds_at_once(served: Served, tmp_path: Path) -> None:

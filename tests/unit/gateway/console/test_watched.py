@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from client.riptide.v1 import rollouts_pb2 as pb
-from features.operator_token import operator_token
+from features.operator_token import operator_token, watching_token
 from features.settings import Settings
 from gateway.console import watched
 from tests.unit.gateway.console.fakes import FakeDriver
@@ -55,13 +55,14 @@ async def test_all_who_look_share_one_stream_and_see_what_is_new(
     assert driver.opened == driver.open == 1
 
 
-async def test_the_gateways_own_token_is_shown_and_not_told(
+async def test_a_token_that_lets_watch_alone_is_shown_and_not_told(
     driver: FakeDriver, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     async with http.get("/console/rollout", headers={"riptide-operator-token": "another"}) as answer:
-        assert operator_token(tmp_path) not in await answer.text()
-        assert operator_token(tmp_path) not in str(answer.headers)
-    assert [told["riptide-operator-token"] for told in driver.metadata] == [operator_token(tmp_path)]
+        assert watching_token(tmp_path) not in await answer.text()
+        assert watching_token(tmp_path) not in str(answer.headers)
+    assert [told["riptide-operator-token"] for told in driver.metadata] == [watching_token(tmp_path)]
+    assert operator_token(tmp_path) not in str(driver.metadata)
 
 
 async def test_nobody_looks_and_the_stream_is_closed_until_somebody_does(
@@ -79,10 +80,19 @@ async def test_nobody_looks_and_the_stream_is_closed_until_somebody_does(
     assert driver.opened == 2
 
 
-async def test_it_stays_open_while_somebody_looks(driver: FakeDriver, http: aiohttp.ClientSession) -> None:
-    for _ in range(5):
-        await ask(http)
+async def test_it_stays_open_while_somebody_looks(
+    driver: FakeDriver, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Time passes as fast as is asked: a second each, of the fifteen that it may be idle.
+    now = [1000.0]
+    monkeypatch.setattr(watched, "monotonic", lambda: now[0])
+    for number in range(40):
+        driver.state = pb.RolloutsWatchResponse(rollout=pb.Rollout(stable=number))
         await driver.speak()
+        async with asyncio.timeout(20):
+            while (await ask(http))[1]["rollout"]["stable"] != str(number):  # type: ignore[index]
+                await asyncio.sleep(0.01)
+        now[0] += 1
     assert (driver.opened, driver.open) == (1, 1)
 
 
