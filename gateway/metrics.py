@@ -41,7 +41,7 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05
 """0.2 is what the service level asks of the p99 (`loadtest/slo.toml`): who kept it can be counted."""
 _LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _METHODS = pb.DESCRIPTOR.services_by_name["Recommender"].methods
-_CODES = ("OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE")
+_CODES = ("OK", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE")
 _OUTCOMES = ("FULL", *(reason.value for reason in Degraded if reason is not Degraded.NO))
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
 _SHARES = tuple(tenths / 10 for tenths in range(11))

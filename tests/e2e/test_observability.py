@@ -14,15 +14,7 @@ from benchmarks.gateway_metrics import FLUSH_S, parse
 from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1.recommender_pb2_grpc import RecommenderStub
 from tests.e2e.conftest import Deployment
-from tests.observability import scraped
-
-# There only while a rollout makes shadow calls, and this stack is not to get another version: other tests
-# know which it has. That the gateway counts them at all is what tests/unit/deploy looks at.
-_OF_ROLLOUTS = {
-    "riptide_shadow_overlap_ratio_sum",
-    "riptide_shadow_overlap_ratio_count",
-    "riptide_shadow_failures_total",
-}
+from tests.observability import OF_SHADOW_CALLS, scraped
 
 
 def tritons_metrics(deployment: Deployment) -> str:
@@ -54,7 +46,8 @@ async def test_every_metric_that_is_asked_for_is_in_a_real_scrape(
     missing = {
         f"{asked.place}: {asked.metric}, {sorted(asked.labels)}, {sorted(asked.equal)}"
         for asked in scraped()
-        if asked.metric not in _OF_ROLLOUTS and not any(asked.met_by(*sample) for sample in samples)
+        # This stack is not to get another version. tests/integration/rollouts looks for them.
+        if asked.metric not in OF_SHADOW_CALLS and not any(asked.met_by(*sample) for sample in samples)
     }
     assert not missing, "\n".join(sorted(missing))
 
@@ -70,4 +63,4 @@ def test_a_scrape_has_each_series_once(deployment: Deployment) -> None:
 
 
 def test_what_is_not_looked_for_is_asked_for() -> None:
-    assert {asked.metric for asked in scraped() if "shadow" in asked.metric} == _OF_ROLLOUTS
+    assert {asked.metric for asked in scraped() if "shadow" in asked.metric} == OF_SHADOW_CALLS

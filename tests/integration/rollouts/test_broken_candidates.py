@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
 
+from benchmarks.gateway_metrics import read
 from rollout.configuration import read_versions
 from tests.integration.rollouts.deployment import Deployment
+from tests.observability import OF_SHADOW_CALLS, scraped
 
 pytestmark = pytest.mark.triton
 
@@ -33,6 +36,10 @@ SEEN_LIVE = {
     "failing-live": r"calls failed",
 }
 """Those that show themselves only in real requests."""
+
+FAILURES = {"riptide_shadow_failures_total"}
+COUNTED = {"nan-live": FAILURES, "shuffled-live": OF_SHADOW_CALLS - FAILURES}
+"""What a scrape has of the shadow calls that showed it. tests/e2e/test_observability.py makes none."""
 
 PATIENT = "--shadow 0 --steps 50 --step-time 1m".split()
 """For what a few calls do not prove, as a hundredth of them fails, or few are answered in a step because they
@@ -75,6 +82,10 @@ async def test_what_shows_in_real_requests_only_is_rolled_back_and_callers_are_a
             deployment, kind, *(PATIENT if kind in ("failing-live", "slow-live") else ())
         )
         assert re.search(SEEN_LIVE[kind], said), said
+        counts = await asyncio.to_thread(read, deployment.settings.http_port)
+        samples = [(name, dict(labels)) for name, labels in counts.samples]
+        counted = {asked.metric for asked in scraped() if any(asked.met_by(*sample) for sample in samples)}
+        assert COUNTED.get(kind, set()) <= counted
         await load.until(calls=200)
     assert load.failed == []
     assert load.degraded == []

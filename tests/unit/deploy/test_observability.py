@@ -14,13 +14,17 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from client.riptide.v1 import recommender_pb2 as pb
+from features.encoder_name import encoder_name
+from features.settings import Settings
 from gateway import metrics
 from gateway.page import Degraded
 from tests.observability import (
     FOLDER,
     OF_PROMETHEUS,
     TARGET_LABELS,
+    Expression,
     dashboard_expressions,
+    load_dashboard,
     load_rules,
     rule_expressions,
     scraped,
@@ -115,7 +119,6 @@ def test_every_value_of_a_label_is_one_that_it_can_have() -> None:
     can_be = {
         "code": {code.name for code in grpc.StatusCode},
         "method": {method.name for method in pb.DESCRIPTOR.services_by_name["Recommender"].methods},
-        "model": {"recommender", "user_encoder"},
         "outcome": {"FULL", *(reason.value for reason in Degraded if reason is not Degraded.NO)},
         "reason": {"BACKEND", "CANCELED", "OTHER", "REJECTED"},
         "stage": {"features", "model", "page", "queue"},
@@ -124,10 +127,32 @@ def test_every_value_of_a_label_is_one_that_it_can_have() -> None:
         (label, value)
         for selector in scraped()
         for label, value in selector.among
-        if value != ".*" and label != "le"
+        if value != ".*" and label not in {"le", "model"}
     }
-    assert {label for label, _ in asked} == {"code", "method", "model", "outcome", "reason", "stage"}
+    assert {label for label, _ in asked} == {"code", "method", "outcome", "reason", "stage"}
     assert {(label, value) for label, value in asked if value not in can_be[label]} == set()
+
+
+@pytest.mark.parametrize("name", [Settings.model_fields["model_name"].default, "ranker"])
+def test_the_model_and_its_encoder_are_told_apart_whatever_the_model_is_called(name: str) -> None:
+    [encoders] = {value for selector in selectors() for label, value in selector.among if label == "model"}
+    assert re.fullmatch(encoders, encoder_name(name))
+    assert not re.fullmatch(encoders, name)
+    assert not any(label == "model" for selector in selectors() for label, _ in selector.equal)
+
+
+def test_a_panel_of_quantiles_says_where_their_buckets_end(tmp_path: Path) -> None:
+    """Prometheus answers with the last bound for all that is beyond."""
+    offered = gateways_series(tmp_path)
+    looked_at = 0
+    for panel in load_dashboard()["panels"]:
+        for target in panel.get("targets", ()):
+            if panel["fieldConfig"]["defaults"]["unit"] == "s" and "histogram_quantile" in target["expr"]:
+                [asked] = Expression("", target["expr"]).selectors
+                last = f"{max(map(float, offered[asked.metric][1])):g} s"
+                assert panel["description"].endswith(f" {last} means {last} or more."), panel["title"]
+                looked_at += 1
+    assert looked_at
 
 
 def test_what_a_rule_records_is_named_for_it_and_recorded_before_it_is_asked_for() -> None:
