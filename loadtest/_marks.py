@@ -7,6 +7,7 @@ is not there, when the figures begin: who waits for that knows that all users ca
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +25,17 @@ class Mark:
 
 
 def check(path: Path) -> None:
-    """Makes sure that the file can be made and read, and leaves it as it is.
+    """Makes sure that the file can be made and read. It does not make it, not even for a moment: who waits
+    for it would take that for the beginning of the figures.
 
     Raises:
         ValueError: it cannot; the sentence says why.
     """
-    was_there = path.exists()
     try:
-        with path.open("a+"):
-            pass
-        if not was_there:
-            path.unlink()
+        try:
+            path.open("r+").close()
+        except FileNotFoundError:
+            tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise ValueError(f"--marks: {path} cannot be used: {error.strerror}") from error
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from benchmarks.during.level import DEFAULT, judged_outside, set_apart
 from benchmarks.during.load import JUDGED, Load, running_load
 from benchmarks.during.rollout import RolledOut
 from benchmarks.during.store import SlowStore
@@ -25,16 +26,17 @@ from features.settings import Settings, load_settings
 from features.state_folder import make_state_folder
 
 _OURS = (
-    "-t",
     "--run-time",
-    "-u",
     "--users",
     "--rate-per-user",
     "--marks",
     "--report",
+    "--slo",
+    "--host",
     "--worker",
     "--master",
 )
+_OURS_SHORT = ("-t", "-u", "-H")
 
 
 class Scenario(Protocol):
@@ -42,6 +44,8 @@ class Scenario(Protocol):
 
     promises_no_failure: bool
     """Not even as few failed calls as the service level allows."""
+    degrades: bool
+    """Between its marks pages may be degraded, all of them."""
 
     def prepare(self) -> None:
         """Before there is load.
@@ -66,22 +70,42 @@ SCENARIOS: dict[str, Callable[[Settings], Scenario]] = {
 }
 
 
-def run(scenario: Scenario, folder: Path, *, rate: float, seconds: float, more: Sequence[str] = ()) -> int:
+def run(
+    scenario: Scenario,
+    folder: Path,
+    *,
+    rate: float,
+    seconds: float,
+    slo: Path = DEFAULT,
+    more: Sequence[str] = (),
+) -> int:
     """Load, with `seconds` of it before and after what happens; the exit status.
+
+    `slo` is the service level, `more` are other options for Locust.
 
     Raises:
         BenchmarkError: it cannot be done.
     """
-    marks, report = folder / "marks", folder / "report.json"
-    with running_load(rate, marks, report, more) as load:
+    marks, report, most_degraded = folder / "marks", folder / "report.json", None
+    if scenario.degrades:
+        rest = folder / "slo.toml"
+        most_degraded, slo = set_apart(slo, rest), rest
+    # Locust is at work in another folder.
+    with running_load(rate, marks, report, [*more, "--slo", str(slo.absolute())]) as load:
         load.wait(seconds)
         wrong = scenario.happen(load)
         load.wait(seconds)
         status = load.end()
     if status not in JUDGED:
         raise BenchmarkError(f"the load test ended with status {status}; what it said stands above")
-    failed = json.loads(report.read_text(encoding="utf-8"))["failed"]
-    if scenario.promises_no_failure and failed:
+    measured = json.loads(report.read_text(encoding="utf-8"))
+    if most_degraded is not None:
+        said, is_kept = judged_outside(measured, most_degraded)
+        if is_kept:
+            print(said)
+        else:
+            wrong.append(said)
+    if scenario.promises_no_failure and (failed := measured["failed"]):
         wrong.append(f"{failed} calls failed, and none was to")
     for sentence in wrong:
         print(f"FAIL: {sentence}")
@@ -99,20 +123,28 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.during",
         description=(__doc__ or "").splitlines()[0],
-        epilog="What else is given goes to locust: --slo FILE, --processes 2, --anonymous 0, …",
+        epilog="What else is given goes to locust: --processes 2, --anonymous 0, …",
         allow_abbrev=False,
     )
     parser.add_argument("scenario", choices=SCENARIOS, help="what happens")
     parser.add_argument("--rate", type=float, default=50.0, help="pages a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of load before it, and after it")
+    parser.add_argument("--slo", type=Path, default=DEFAULT, help="the service level, a TOML file")
     arguments, more = parser.parse_known_args()
     for name, least, most in (("rate", 1, 1e5), ("seconds", 1, 3600)):
         if not least <= getattr(arguments, name) <= most:
             parser.error(f"--{name}: must be from {least:g} to {most:g}")
     for word in more:
-        if word.split("=")[0] in _OURS:
-            parser.error(f"{word}: is set here, not by who calls this")
+        if option := set_here(word):
+            parser.error(f"{word}: {option} is set here, not by who calls this")
     return arguments, more
+
+
+def set_here(word: str) -> str | None:
+    """The option of ours that this word would set: Locust takes `-u10`, too, and the beginning of a name."""
+    if not word.startswith("--"):
+        return next((option for option in _OURS_SHORT if word.startswith(option)), None)
+    return next((option for option in _OURS if option.startswith(word.split("=")[0])), None)
 
 
 def main() -> int:
@@ -132,7 +164,16 @@ def main() -> int:
             folder.mkdir(parents=True, exist_ok=True)
             scenario = SCENARIOS[arguments.scenario](settings)
             scenario.prepare()
-            return run(scenario, folder, rate=arguments.rate, seconds=arguments.seconds, more=more)
+            # What is called is what things happen to, whatever LOCUST_HOST says.
+            more += ["-H", settings.gateway_target]
+            return run(
+                scenario,
+                folder,
+                rate=arguments.rate,
+                seconds=arguments.seconds,
+                slo=arguments.slo,
+                more=more,
+            )
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 2

@@ -100,8 +100,9 @@ def running_load(rate: float, marks: Path, report: Path, more: Sequence[str]) ->
     command = [
         *(sys.executable, "-S", "-E", str(TETHER), str(os.getpid())),
         *(sys.executable, "-m", "locust", "-f", "loadtest/", "--headless", "--only-summary"),
-        *("-u", str(USERS), "--rate-per-user", repr(rate / USERS)),
-        *(*more, "--marks", str(marks), "--report", str(report)),
+        # The last one counts.
+        *(*more, "-u", str(USERS), "--rate-per-user", repr(rate / USERS)),
+        *("--marks", str(marks), "--report", str(report)),
     ]
     # A session of its own: Ctrl-C reaches it by this process alone, which has something to put right first.
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)

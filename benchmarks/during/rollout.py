@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 
@@ -31,10 +34,22 @@ class Refused(BenchmarkError):
     """No rollout has begun: there is none to roll back."""
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Without SIGINT and SIGTERM, for what has limits of its own and must not be left half done."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class RolledOut:
     """By the driver that `make up` has started, as an operator asks for it."""
 
     promises_no_failure = True
+    degrades = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -104,8 +119,9 @@ class RolledOut:
             except BenchmarkError as error:  # the driver may be started anew in the middle of it
                 print(error, file=sys.stderr)
 
+    @_uninterrupted()
     def _roll_back(self, reason: str) -> None:
-        """As far as it has not become the stable version."""
+        """As far as it has not become the stable version. Whoever interrupts once more waits for it."""
         try:
             record = self._get()
             if record.phase in (*_OVER, pb.ROLLOUT_PHASE_RETIRE):

@@ -109,6 +109,7 @@ class SlowStore:
     """The store that the settings name."""
 
     promises_no_failure = False
+    degrades = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,23 +17,26 @@ import grpc
 import psutil
 import pytest
 
-from benchmarks.during.__main__ import run
+from benchmarks.during.__main__ import run, set_here
 from benchmarks.during.load import Load
 from benchmarks.errors import BenchmarkError
+from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1.recommender_pb2_grpc import add_RecommenderServicer_to_server
 from features.lmdb_store import LmdbStore
 from features.record import Event
 from features.schema import EventType
 from tests.ports import free_ports
-from tests.unit.loadtest.running import BROWSING, Gateway
+from tests.unit.loadtest.running import BROWSING, ITEM, Gateway, own_port
 
 ROOT = Path(__file__).parents[3]
+FALLBACK = pb.RecommendResponse(items=[ITEM], degraded=pb.DEGRADED_REASON_MODEL_UNAVAILABLE)
 
 
 class Scenario:
     """What happens is up to the test."""
 
     promises_no_failure = False
+    degrades = False
 
     def __init__(self, gateway: Gateway, *, wrong: Sequence[str] = (), raises: str = "") -> None:
         self._gateway, self._wrong, self._raises = gateway, list(wrong), raises
@@ -72,12 +76,36 @@ async def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+class Outage(Scenario):
+    """Between the marks pages are degraded, and for another second if it `lasts`."""
+
+    degrades = True
+    lasts = False
+
+    def happen(self, load: Load) -> list[str]:
+        whole, self._gateway.page = self._gateway.page, FALLBACK
+        load.mark("it begins")
+        load.wait(1.5)
+        if not self.lasts:
+            self._gateway.page = whole
+        load.mark("it is over", math.ceil(time.time()))
+        load.wait(1.5)
+        self._gateway.page = whole
+        return []
+
+
 @pytest.fixture
-def options(gateway: Gateway, store: Path, tmp_path: Path) -> list[str]:
-    """For Locust; a level that a busy machine keeps, too."""
+def options(gateway: Gateway, store: Path) -> list[str]:
+    """For Locust."""
+    return ["-H", gateway.address, *BROWSING]
+
+
+@pytest.fixture
+def slo(tmp_path: Path) -> Path:
+    """A level that a busy machine keeps, too."""
     level = tmp_path / "level.toml"
-    level.write_text("error_rate = 0.9\n")
-    return ["-H", gateway.address, "--slo", str(level), *BROWSING]
+    level.write_text("error_rate = 0.9\ndegraded_rate = 0.05\n")
+    return level
 
 
 def left(folder: Path) -> list[int]:
@@ -93,11 +121,13 @@ def left(folder: Path) -> list[int]:
 def test_what_happens_stands_in_the_report_and_nothing_is_left(
     gateway: Gateway,
     options: list[str],
+    slo: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     processes: tuple[str, ...],
 ) -> None:
-    status = run(Scenario(gateway), tmp_path, rate=40, seconds=1, more=[*options, *processes])
+    more = [*options, *processes, *(own_port() if processes else ())]
+    status = run(Scenario(gateway), tmp_path, rate=40, seconds=1, slo=slo, more=more)
     said = capfd.readouterr()
     report = json.loads((tmp_path / "report.json").read_text())
     assert [mark["text"] for mark in report["marks"]] == ["it begins", "it is over"], said.out
@@ -111,28 +141,45 @@ def test_what_happens_stands_in_the_report_and_nothing_is_left(
 
 
 def test_what_did_not_go_as_it_should_fails(
-    gateway: Gateway, options: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    gateway: Gateway, options: list[str], slo: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    status = run(Scenario(gateway, wrong=["it did not"]), tmp_path, rate=40, seconds=1, more=options)
+    status = run(Scenario(gateway, wrong=["it did not"]), tmp_path, rate=40, seconds=1, slo=slo, more=options)
     assert status in (1, 3)
     assert "FAIL: it did not" in capfd.readouterr().out
 
 
 def test_where_no_call_is_to_fail_the_service_level_is_not_enough(
-    gateway: Gateway, options: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    gateway: Gateway, options: list[str], slo: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     scenario = Scenario(gateway)
     gateway.refuses_every = 5
-    assert run(scenario, tmp_path, rate=40, seconds=1, more=options) in (0, 3)
+    assert run(scenario, tmp_path, rate=40, seconds=1, slo=slo, more=options) in (0, 3)
     assert "FAIL:" not in capfd.readouterr().out
     scenario.promises_no_failure = True
-    assert run(scenario, tmp_path, rate=40, seconds=1, more=options) in (1, 3)
+    assert run(scenario, tmp_path, rate=40, seconds=1, slo=slo, more=options) in (1, 3)
     assert "calls failed, and none was to" in capfd.readouterr().out
 
 
-def test_what_cannot_be_done_ends_the_load(gateway: Gateway, options: list[str], tmp_path: Path) -> None:
+def test_of_an_outage_the_pages_before_and_after_it_are_judged(
+    gateway: Gateway, options: list[str], slo: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scenario = Outage(gateway)
+    assert run(scenario, tmp_path, rate=40, seconds=1, slo=slo, more=options) in (0, 3)
+    said = capfd.readouterr().out
+    assert "FAIL" not in said
+    assert "pages before and after it " in said
+    assert "MODEL_UNAVAILABLE: from " in said, "the report is Locust's, whole"
+    scenario.lasts = True
+    assert run(scenario, tmp_path, rate=40, seconds=1, slo=slo, more=options) in (1, 3)
+    [failure] = [line for line in capfd.readouterr().out.splitlines() if line.startswith("FAIL")]
+    assert failure.startswith("FAIL: degraded_rate: of ")
+
+
+def test_what_cannot_be_done_ends_the_load(
+    gateway: Gateway, options: list[str], slo: Path, tmp_path: Path
+) -> None:
     with pytest.raises(BenchmarkError, match="no such thing"):
-        run(Scenario(gateway, raises="no such thing"), tmp_path, rate=40, seconds=1, more=options)
+        run(Scenario(gateway, raises="no such thing"), tmp_path, rate=40, seconds=1, slo=slo, more=options)
     assert (tmp_path / "report.json").stat().st_size, "it was ended in order"
     assert left(tmp_path) == []
 
@@ -158,14 +205,37 @@ def command(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
         ((), "the following arguments are required: scenario"),
         (("triton", "--rate", "0"), "--rate: must be from 1 to 100000"),
         (("triton", "--seconds", "nan"), "--seconds: must be from 1 to 3600"),
-        (("triton", "--marks=mine"), "--marks=mine: is set here"),
-        (("triton", "-t", "10s"), "-t: is set here"),
+        (("triton", "--marks=mine"), "--marks=mine: --marks is set here"),
+        (("triton", "-t5s"), "-t5s: -t is set here"),
     ],
 )
 def test_what_cannot_be_is_refused(words: tuple[str, ...], said: str) -> None:
     done = command(*words)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "option"),
+    [
+        ("-u10", "-u"),
+        ("-t=5s", "-t"),
+        ("-Hother:1", "-H"),
+        ("--ho", "--host"),
+        ("--user", "--users"),
+        ("--run-t=5s", "--run-time"),
+        ("--rate-per", "--rate-per-user"),
+        ("--mark", "--marks"),
+        ("--sl", "--slo"),
+        ("--worker", "--worker"),
+        ("--anonymous", None),
+        ("--processes", None),
+        ("Plain", None),
+        ("-1", None),
+    ],
+)
+def test_an_option_that_is_set_here_is_known_however_it_is_written(word: str, option: str | None) -> None:
+    assert set_here(word) == option
 
 
 def test_without_a_deployment_it_says_so(tmp_path: Path) -> None:
@@ -179,20 +249,20 @@ def test_without_a_deployment_it_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_who_interrupts_it_leaves_no_load_behind(
-    gateway: Gateway, options: list[str], tmp_path: Path, number: signal.Signals
+    gateway: Gateway, options: list[str], slo: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     program = f"""
 from pathlib import Path
 from benchmarks.during.__main__ import interruptible, run
 
 class Waits:
-    promises_no_failure = False
+    promises_no_failure = degrades = False
     def happen(self, load):
         load.mark("it waits")
         load.wait(60)
 
 interruptible()
-run(Waits(), Path({str(tmp_path)!r}), rate=40, seconds=1, more={options!r})
+run(Waits(), Path({str(tmp_path)!r}), rate=40, seconds=1, slo=Path({str(slo)!r}), more={options!r})
 """
     with subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

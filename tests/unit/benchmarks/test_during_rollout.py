@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +33,8 @@ class Driver(RolloutsServicer):
         self.rolled_back: list[pb.RollBackRequest] = []
         self.tokens: set[str] = set()
         self.refusal = ""
+        self.interrupts = False
+        """Whether somebody interrupts this process while it asks for the roll back."""
 
     def then(self, *records: pb.Rollout) -> None:
         """What comes after a Start."""
@@ -50,6 +54,9 @@ class Driver(RolloutsServicer):
         return pb.RolloutsStartResponse(rollout=self.records[0])
 
     def RollBack(self, request: Any, context: Any) -> pb.RollBackResponse:
+        if self.interrupts:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
         self.rolled_back.append(request)
         return pb.RollBackResponse(rollout=self.records[0])
 
@@ -135,6 +142,27 @@ def test_what_is_interrupted_under_way_is_rolled_back(
         scenario.happen(WatchedLoad(error))
     assert [(request.version, request.reason) for request in driver.rolled_back] == [(2, reason)]
     assert f"version 2 is rolled back: {reason}" in capsys.readouterr().err
+
+
+def test_who_interrupts_the_roll_back_waits_for_it(
+    scenario: RolledOut, driver: Driver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise InterruptedError
+
+    # Not KeyboardInterrupt: that would end the tests.
+    before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+    driver.then(BEGUN, HALF)
+    driver.interrupts = True
+    scenario.prepare()
+    try:
+        with pytest.raises(BenchmarkError, match="the load test has ended"):
+            scenario.happen(WatchedLoad(BenchmarkError("the load test has ended")))
+        assert [signal.getsignal(number) for number in before] == [interrupted] * 2, "only while it asks"
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert "version 2 is rolled back: the load test has ended" in capsys.readouterr().err
 
 
 def test_what_has_become_the_stable_version_stays_so(scenario: RolledOut, driver: Driver) -> None:

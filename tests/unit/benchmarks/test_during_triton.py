@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -52,33 +54,67 @@ def started(settings: Settings, name: str, repository: str | None = None) -> sub
     return process
 
 
-class Readiness:
-    """The gateway's /readyz. It misses Triton once `victim` has ended, and calls it again after `misses`
-    answers; never if that is 0.
+class DatedLoad(WatchedLoad):
+    """Keeps the times of the marks, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    def mark(self, text: str, at: float | None = None) -> None:
+        super().mark(text, at)
+        assert at is not None, "the scenario says when"
+        self.times.append(at)
+
+
+NO_ANSWER = ()
+
+
+class Workers:
+    """Which workers of a gateway call Triton (True): all until `victim` has ended, and then those of `then`,
+    with each answer the next, the last for good.
     """
 
-    def __init__(self, victim: subprocess.Popen[bytes], misses: int, *, notices: bool = True) -> None:
-        self._victim, self._misses, self._notices = victim, misses, notices
-        self._asked = 0
+    def __init__(self, victim: subprocess.Popen[bytes], *then: tuple[bool, ...]) -> None:
+        self._victim, self._then = victim, list(then)
+        self._turn = itertools.count()
 
-    def answer(self) -> str:
-        if not self._notices or self._victim.poll() is None:
-            return "SERVING"
-        self._asked += 1
-        return "SERVING" if self._misses and self._asked > self._misses else "NOT_SERVING"
+    @property
+    def left(self) -> int:
+        """How much of `then` is still to come; the last is for good."""
+        return len(self._then)
+
+    def readyz(self) -> str:
+        """One of them answers, in turn."""
+        now = self._now()
+        return "SERVING" if now[next(self._turn) % len(now)] else "NOT_SERVING"
+
+    def ready(self) -> int | None:
+        """That of /metrics, the lowest; None: there is no answer."""
+        now = self._now()
+        return min(now) if now else None
+
+    def _now(self) -> tuple[bool, ...]:
+        if self._victim.poll() is None:
+            return (True, True)
+        return self._then.pop(0) if len(self._then) > 1 else self._then[0]
 
 
 @pytest.fixture
-def readyz(settings: Settings) -> Iterator[list[Readiness]]:
-    """A server with /readyz; whoever puts something into the list decides what it says."""
-    told: list[Readiness] = []
+def told(settings: Settings) -> Iterator[list[Workers]]:
+    """A gateway's HTTP server; whoever puts workers into the list decides what it says."""
+    told: list[Workers] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps({"gateway": "SERVING", "model": told[0].answer()}).encode()
-            self.send_response(200)
+            if self.path == "/readyz":
+                body = json.dumps({"gateway": "SERVING", "model": told[0].readyz()})
+            else:
+                ready = told[0].ready()
+                body = f"riptide_model_ready {float(ready)}\n" if ready is not None else ""
+            self.send_response(200 if body else 503)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body.encode())
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""
@@ -92,22 +128,49 @@ def readyz(settings: Settings) -> Iterator[list[Readiness]]:
 
 
 def test_it_is_killed_and_back_once_the_gateway_has_missed_it_and_calls_it_again(
-    settings: Settings, server: subprocess.Popen[bytes], readyz: list[Readiness]
+    settings: Settings, server: subprocess.Popen[bytes], told: list[Workers]
 ) -> None:
-    readyz.append(Readiness(server, misses=3))
-    load = WatchedLoad()
+    told.append(Workers(server, *[(False, False)] * 3, (True, True)))
+    load, began = DatedLoad(), time.time()
     scenario = TritonKilled(settings)
     scenario.prepare()
     assert server.poll() is None
     assert scenario.happen(load) == []
     assert server.wait(10) == -9
     assert load.marks == ["Triton is killed", "Triton is back"]
+    killed, back = load.times
+    assert began <= killed < back < time.time() + 1
+    assert back == int(back), "figures are cut at whole seconds"
+
+
+def test_it_is_back_when_the_last_worker_calls_it(
+    settings: Settings, server: subprocess.Popen[bytes], told: list[Workers]
+) -> None:
+    workers = Workers(server, (True, True), (True, False), (False, False), *[(False, True)] * 5, (True, True))
+    told.append(workers)
+    load = WatchedLoad()
+    assert TritonKilled(settings).happen(load) == []
+    assert load.marks == ["Triton is killed", "Triton is back"]
+    assert workers.left == 1, "not while one worker calls it and another does not"
+
+
+def test_a_gateway_that_does_not_answer_has_noticed_nothing(
+    settings: Settings,
+    server: subprocess.Popen[bytes],
+    told: list[Workers],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(triton, "_NOTICED_S", 0.5)
+    told.append(Workers(server, NO_ANSWER))
+    [sentence] = TritonKilled(settings).happen(WatchedLoad())
+    assert sentence.startswith("the gateway has not noticed after ")
+    assert told[0].ready() is None
 
 
 def test_one_that_does_not_come_back_is_a_failure(
-    settings: Settings, server: subprocess.Popen[bytes], readyz: list[Readiness]
+    settings: Settings, server: subprocess.Popen[bytes], told: list[Workers]
 ) -> None:
-    readyz.append(Readiness(server, misses=0))
+    told.append(Workers(server, (False, False)))
     load = WatchedLoad()
     patient = settings.model_copy(update={"triton_ready_s": 0.5})
     assert TritonKilled(patient).happen(load) == ["Triton is not back 0 s after the gateway missed it"]
@@ -117,11 +180,11 @@ def test_one_that_does_not_come_back_is_a_failure(
 def test_a_gateway_that_misses_nothing_is_a_failure(
     settings: Settings,
     server: subprocess.Popen[bytes],
-    readyz: list[Readiness],
+    told: list[Workers],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(triton, "_NOTICED_S", 0.5)
-    readyz.append(Readiness(server, misses=1, notices=False))
+    told.append(Workers(server, (True, True)))
     [sentence] = TritonKilled(settings).happen(WatchedLoad())
     assert sentence.startswith("the gateway has not noticed after ")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,10 +49,19 @@ def test_a_file_that_has_gone_is_a_sentence(tmp_path: Path) -> None:
     assert read_marks(path, NOW) == ([], [f"{path} cannot be read: No such file or directory"])
 
 
-def test_to_check_leaves_all_as_it_is(tmp_path: Path) -> None:
+def test_to_check_leaves_all_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[str] = []
+    unlink = os.unlink
+
+    def note(path: Any, **options: Any) -> None:
+        gone.append(str(path))
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", note)
     path = tmp_path / "marks"
     check(path)
     assert not path.exists()
+    assert str(path) not in gone, "not even for a moment: who waits for it would think that all users call"
     path.write_text("1700000010 first\n")
     check(path)
     assert path.read_text() == "1700000010 first\n"

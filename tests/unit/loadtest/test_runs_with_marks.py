@@ -5,18 +5,28 @@ from __future__ import annotations
 import re
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.unit.loadtest.running import BROWSING, Gateway, figures
+from tests.unit.loadtest.running import BROWSING, Done, at_once, run
 
 
-@pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["one process", "several"])
-def test_what_is_marked_in_mid_run_is_told_and_cuts_it(
-    gateway: Gateway, data: Path, tmp_path: Path, processes: tuple[str, ...]
-) -> None:
-    marks = tmp_path / "marks"
+@pytest.fixture(scope="module")
+def done(folder: Path) -> dict[str, Done]:
+    return at_once(
+        {
+            "one process": partial(marked, folder / "one"),
+            "several": partial(marked, folder / "several", "--processes", "2"),
+            "unmarked": partial(run, folder / "unmarked", "--marks", str(folder / "marks"), *BROWSING),
+        }
+    )
+
+
+def marked(folder: Path, *processes: str) -> Done:
+    """A run in the middle of which somebody marks something."""
+    marks = folder.with_suffix(".marks")
     over = threading.Event()
 
     def mark() -> None:
@@ -34,13 +44,17 @@ def test_what_is_marked_in_mid_run_is_told_and_cuts_it(
     marker.start()
     try:
         words = ("--marks", str(marks), "--rate-per-user", "10", *processes)
-        report = figures(gateway.address, data, *words, *BROWSING, seconds=6)
+        return run(folder, *words, *BROWSING, seconds=6)
     finally:
         over.set()
         marker.join()
-    output = report["output"]
+
+
+@pytest.mark.parametrize("name", ["one process", "several"])
+def test_what_is_marked_in_mid_run_is_told_and_cuts_it(done: dict[str, Done], name: str) -> None:
+    report, output = done[name].report, done[name].output
     assert [each["text"] for each in report["marks"]] == ["the cable is out"], output
-    assert re.search(r"\d\d:\d\d:\d\d, \d s into the run: the cable is out", output)
+    assert re.search(r"\d\d:\d\d:\d\d, \d+ s into the run: the cable is out", output)
     assert "line 2: is no Unix time until now" in output
     [before, after] = report["between"]
     assert before["pages"]["count"] + after["pages"]["count"] == report["pages"]["count"]
@@ -48,8 +62,8 @@ def test_what_is_marked_in_mid_run_is_told_and_cuts_it(
     assert after["pages"]["count"] > 0
 
 
-def test_a_run_without_marks_says_nothing_of_them(gateway: Gateway, data: Path, tmp_path: Path) -> None:
-    report = figures(gateway.address, data, "--marks", str(tmp_path / "marks"), *BROWSING, seconds=2)
+def test_a_run_without_marks_says_nothing_of_them(done: dict[str, Done], folder: Path) -> None:
+    report = done["unmarked"].report
     assert report["marks"] == report["between"] == []
-    assert "Meanwhile" not in report["output"]
-    assert (tmp_path / "marks").read_text() == ""
+    assert "Meanwhile" not in done["unmarked"].output
+    assert (folder / "marks").read_text() == ""

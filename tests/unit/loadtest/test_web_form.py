@@ -11,13 +11,15 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.ports import free_ports
-from tests.unit.loadtest.running import PROXY, ROOT, Gateway
+from tests.unit.loadtest.running import PROXY, ROOT, Gateway, at_once, own_port, prepared, serving
 
 LIMIT_S = 60.0
 ONLY_PLAIN = dict.fromkeys(("browsing", "anonymous", "heavy", "bulk", "similar"), "0") | {"plain": "1"}
@@ -86,28 +88,28 @@ def web_page(gateway: Gateway, data: Path, words: Sequence[str] = ()) -> Iterato
         page.output, _ = process.communicate(timeout=LIMIT_S)
 
 
-def test_a_run_from_the_web_page_is_summarised_when_it_ends(gateway: Gateway, data: Path) -> None:
-    with web_page(gateway, data) as page:
-        assert "rate_per_user" in page.ask("/"), "the web form has our options"
-        page.begin(gateway)
-        wait_for(lambda: len(gateway.requests) >= 20)
-        page.ask("/stop", {"": ""})
-        # Of twenty and more, but for those before all were there and those in flight.
-        assert page.report()["pages"]["count"] >= 15
-    assert "in an open loop" in page.output
-    assert "Traceback" not in page.output
-    assert {type(request).__name__ for request in gateway.requests} == {"RecommendRequest"}, (
-        "the mix of the form"
-    )
+@dataclass(frozen=True)
+class Session:
+    """What somebody did with a web page, one thing after the other, and what came of it."""
+
+    form: str
+    too_little: dict[str, Any]
+    unknown: dict[str, Any]
+    calls_until_then: int
+    spike: dict[str, Any]
+    steady: dict[str, Any]
+    kinds: set[str]
+    """Of requests."""
+    output: str
 
 
-@pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["one process", "several"])
-def test_the_web_form_chooses_the_shape_of_each_run(
-    gateway: Gateway, data: Path, processes: tuple[str, ...]
-) -> None:
-    with web_page(gateway, data, processes) as page:
-        assert "spike" in page.ask("/"), "the form offers shapes"
-        page.begin(gateway, user_count="10", shape="spike", run_time="10s")
+def session(folder: Path, *words: str) -> Session:
+    with serving() as gateway, web_page(gateway, prepared(folder), words) as page:
+        form = page.ask("/")
+        too_little = page.begin(gateway, shape="ramp", run_time="")
+        unknown = page.begin(gateway, shape="circle", run_time="5s")
+        calls_until_then = len(gateway.requests)
+        page.begin(gateway, user_count="10", shape="spike", run_time="8s")
         spike = page.report()
         # The form that was filled in last is no part of the next run.
         page.begin(gateway, user_count="4", shape="steady", run_time="")
@@ -115,21 +117,48 @@ def test_the_web_form_chooses_the_shape_of_each_run(
         wait_for(lambda: len(gateway.requests) >= calls + 40)
         page.ask("/stop", {"": ""})
         steady = page.report()
-    assert [part["users"] for part in spike["parts"]] == [2] * 4 + [10] * 2 + [2] * 4, page.output
-    pages = [part["pages"]["count"] for part in spike["parts"]]
-    assert max(pages) > 2 * pages[0], page.output
-    assert steady["parts"] == []
-    assert steady["users"] == 4
-    assert "Traceback" not in page.output
+    kinds = {type(request).__name__ for request in gateway.requests}
+    return Session(form, too_little, unknown, calls_until_then, spike, steady, kinds, page.output)
 
 
-def test_a_shape_of_which_the_form_says_too_little_is_refused_in_it(gateway: Gateway, data: Path) -> None:
-    with web_page(gateway, data) as page:
-        answer = page.begin(gateway, shape="ramp", run_time="")
-        unknown = page.begin(gateway, shape="circle", run_time="5s")
-    assert not answer["success"]
-    assert "--shape ramp: say with -u how many users there are, and with -t for how long" in answer["message"]
-    assert not unknown["success"]
-    assert "there is no such shape; there are steady, ramp, " in unknown["message"]
-    assert not gateway.requests
-    assert "Traceback" not in page.output
+@pytest.fixture(scope="module")
+def sessions(folder: Path) -> dict[str, Session]:
+    return at_once(
+        {
+            "one process": partial(session, folder / "one"),
+            "several": partial(session, folder / "several", "--processes", "2", *own_port()),
+        }
+    )
+
+
+@pytest.fixture(params=["one process", "several"])
+def done(request: pytest.FixtureRequest, sessions: dict[str, Session]) -> Session:
+    found: Session = sessions[request.param]
+    return found
+
+
+def test_a_run_from_the_web_page_is_summarised_when_it_ends(done: Session) -> None:
+    assert "rate_per_user" in done.form, "the web form has our options"
+    # Of forty and more, but for those before all were there and those in flight.
+    assert done.steady["pages"]["count"] >= 30
+    assert done.output.count("in an open loop") == 2, done.output
+    assert "Traceback" not in done.output
+    assert done.kinds == {"RecommendRequest"}, "the mix of the form"
+
+
+def test_the_web_form_chooses_the_shape_of_each_run(done: Session) -> None:
+    assert "spike" in done.form, "the form offers shapes"
+    assert [part["users"] for part in done.spike["parts"]] == [2] * 3 + [10] * 2 + [2] * 3, done.output
+    pages = [part["pages"]["count"] for part in done.spike["parts"]]
+    assert max(pages) > 2 * pages[0], done.output
+    assert done.steady["parts"] == []
+    assert done.steady["users"] == 4
+
+
+def test_a_shape_of_which_the_form_says_too_little_is_refused_in_it(done: Session) -> None:
+    assert not done.too_little["success"]
+    sentence = "--shape ramp: say with -u how many users there are, and with -t for how long"
+    assert sentence in done.too_little["message"]
+    assert not done.unknown["success"]
+    assert "there is no such shape; there are steady, ramp, " in done.unknown["message"]
+    assert done.calls_until_then == 0
