@@ -71,7 +71,8 @@ class Settings(BaseSettings):
     console: bool | None = None
     """Offer the console at `/console/` of the HTTP port, and calls of the gateway as JSON, to all who reach
     it. Unset: where `host` is a loopback address. It shows what is stored of users, and anyone can record
-    events with it; to promote and roll back takes the operator's token."""
+    events with it; to promote and roll back takes the operator's token, and is offered only where `host` is a
+    loopback address. Names other than `host` and `localhost` are refused: with 0.0.0.0, use an address."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Gateway processes that share the gRPC port."""
     coalesce: bool = True

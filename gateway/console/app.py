@@ -3,8 +3,10 @@
     GET  /console/                   the page, and the files that it is made of
     GET  /console/users              {"userIds": […]}: some, to choose from
     GET  /console/rollout            the newest riptide.v1.RolloutsWatchResponse
+    GET  /console/operator           {"offered": true}: whether the calls of Rollouts are
     POST /riptide.v1.Recommender/…   Recommend, SimilarItems, RecordEvents, DescribeUser
-    POST /riptide.v1.Rollouts/…      Promote, RollBack; with the header riptide-operator-token
+    POST /riptide.v1.Rollouts/…      Promote, RollBack; with the header riptide-operator-token,
+                                     and only where nobody but this machine reaches the port
 
 Messages are in protobuf's JSON mapping; calls and errors have the form that `connect` tells.
 """
@@ -15,6 +17,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import grpc
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
@@ -32,6 +35,10 @@ _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".
 _RECOMMENDER = recommender_pb2.DESCRIPTOR.services_by_name["Recommender"]
 _ROLLOUTS = rollouts_pb2.DESCRIPTOR.services_by_name["Rollouts"]
 _OPERATOR_S = 5.0
+_AWAY = (
+    "promoting and rolling back is offered on the machine itself only, where the operator's token crosses no "
+    "network: python -m rollout does both there"
+)
 _OFF = "the console is off: the setting RIPTIDE_CONSOLE=1 offers it to all who reach this port\n"
 
 OPEN_TO_ALL = frozenset({"/metrics", "/healthz", "/readyz"})
@@ -69,13 +76,18 @@ def add_console(app: web.Application, settings: Settings) -> None:
         f"no driver of rollouts answers at {target}: python -m rollout drive is one",
         headers=(TOKEN_METADATA,),
     )
+    # The operator's service is on loopback for its token, which this port must not undo.
+    operates = guard.only_this_machine(settings)
     users, watched = Users(settings), Watched(driver, settings.state_dir)
 
     async def some_users(request: web.Request) -> web.Response:
         return json_answer(json.dumps({"userIds": await users.some()}))
 
     async def rollout(request: web.Request) -> web.Response:
-        return answered(await watched.newest())
+        return await answered(await watched.newest())
+
+    async def operating(request: web.Request) -> web.Response:
+        return json_answer(json.dumps({"offered": operates}))
 
     async def until_the_end(app: web.Application) -> AsyncIterator[None]:
         yield
@@ -88,12 +100,16 @@ def add_console(app: web.Application, settings: Settings) -> None:
         app.router.add_get(path, _to_the_page, allow_head=False)
     app.router.add_get("/console/users", some_users, allow_head=False)
     app.router.add_get("/console/rollout", rollout, allow_head=False)
+    app.router.add_get("/console/operator", operating, allow_head=False)
     for file in sorted(_PAGE.iterdir()):
         if file.suffix in _KINDS:  # what an editor has left there is no part of it
             name = "" if file.name == "index.html" else file.name
             app.router.add_get(f"/console/{name}", _sending(file), allow_head=False)
-    for backend in (gateway, driver):
-        add_calls(app, backend)
+    add_calls(app, gateway)
+    if operates:
+        add_calls(app, driver)
+    else:
+        app.router.add_post(f"/{_ROLLOUTS.full_name}/{{method:.*}}", _away)
     app.middlewares.append(_guarding(settings))
     app.cleanup_ctx.append(until_the_end)
 
@@ -136,6 +152,10 @@ def _sending(file: Path) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 async def _to_the_page(request: web.Request) -> web.Response:
     raise web.HTTPFound("/console/")
+
+
+async def _away(request: web.Request) -> web.Response:
+    raise ConnectError(grpc.StatusCode.UNIMPLEMENTED, _AWAY)
 
 
 async def _off(request: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ below and `{"code": "not_found", "message": "…"}`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -40,6 +41,11 @@ _IN_FIELD = re.compile(r"Failed to parse (\w+) field: ")
 _NO_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "(.*?)" at ')
 _LONGEST = 300
 """Characters of a sentence that quotes what was sent."""
+_SHORT_BODY = 1 << 10
+_SHORT_ANSWER = 64 << 10
+"""Bytes up to which JSON is read and written on the loop: a request of the page, and some pages of a hundred
+items. What is longer takes up to seconds, and the loop is that of the gateway's parent, which also answers
+monitoring and watches the workers."""
 
 
 class ConnectError(Exception):
@@ -52,17 +58,20 @@ class ConnectError(Exception):
         self.request_id = request_id
 
 
-def answered(message: Message) -> web.Response:
+async def answered(message: Message) -> web.Response:
     """The response for an answer.
 
     Fields without presence are always in it, zeros too: a page need not know the defaults.
     """
-    # A page of a hundred items takes 3 ms. The loop is that of the gateway's parent, which no call of the
-    # workers waits for.
-    body = json_format.MessageToJson(
+    if message.ByteSize() > _SHORT_ANSWER:
+        return json_answer(await asyncio.to_thread(_written, message))
+    return json_answer(_written(message))
+
+
+def _written(message: Message) -> str:
+    return json_format.MessageToJson(
         message, always_print_fields_with_no_presence=True, ensure_ascii=False, indent=None
     )
-    return json_answer(body)
 
 
 def failed(error: ConnectError) -> web.Response:
@@ -78,12 +87,18 @@ def json_answer(body: str, status: int = 200, headers: Mapping[str, str] | None 
     return web.Response(body=body.encode(), status=status, headers=headers, content_type="application/json")
 
 
-def read_message(body: bytes, kind: type[Message]) -> Message:
+async def read_message(body: bytes, kind: type[Message]) -> Message:
     """The message in `body`.
 
     Raises:
         InvalidRequest: it is no JSON object, or has a field that the message has not, or one that is wrong.
     """
+    if len(body) > _SHORT_BODY:
+        return await asyncio.to_thread(_read, body, kind)
+    return _read(body, kind)
+
+
+def _read(body: bytes, kind: type[Message]) -> Message:
     try:
         text = body.decode()
     except UnicodeDecodeError as error:

@@ -16,8 +16,8 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from gateway.console.connect import ConnectError, answered, read_message
 from gateway.errors import InvalidRequest
 
-MOST_BYTES = 1 << 20
-"""Of a body, as of a gRPC message to the gateway."""
+MOST_BYTES = 64 << 10
+"""Of a body. gRPC takes 1 MiB; as JSON, that is seconds of work for whoever likes to send it."""
 
 _BODY_S = 4.0
 _TIMEOUT = "Connect-Timeout-Ms"
@@ -28,8 +28,11 @@ _CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.enable_http_proxy", 0),
     # What was restarted is found again at once.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # For one attempt to connect, whatever the name: a busy machine may need more than 50 ms.
+    ("grpc.min_reconnect_backoff_ms", 2000),
+    # A history may have 60,000 events, which is more than gRPC's 4 MiB.
+    ("grpc.max_receive_message_length", -1),
 ]
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -96,7 +99,7 @@ def _forwarding(backend: Backend, method: MethodDescriptor) -> Handler:
     async def forward(request: web.Request) -> web.Response:
         try:
             timeout_s = _timeout_s(request, backend.timeout_s)
-            message = read_message(await _body(request), asked)
+            message = await read_message(await _body(request), asked)
         except InvalidRequest as error:
             raise ConnectError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
         metadata = tuple(
@@ -105,7 +108,7 @@ def _forwarding(backend: Backend, method: MethodDescriptor) -> Handler:
             if name in request.headers
         )
         try:
-            return answered(await call(message, timeout=timeout_s, metadata=metadata))
+            return await answered(await call(message, timeout=timeout_s, metadata=metadata))
         except grpc.aio.AioRpcError as error:
             raise backend.error(error) from error
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import grpc
 import pytest
 from PIL import Image
-from playwright.async_api import Browser, Page, Request, Route, async_playwright, expect
+from playwright.async_api import Browser, Dialog, Page, Request, Route, async_playwright, expect
 
 from client.client import Client
 from client.riptide.v1 import recommender_pb2 as pb
@@ -72,6 +72,16 @@ FAINT = """() => {
   }
   return faint;
 }"""
+# Answers that the page has read to the end.
+READ = """
+  window.read = [];
+  const text = Response.prototype.text;
+  Response.prototype.text = async function () {
+    const said = await text.call(this);
+    window.read.push(said);
+    return said;
+  };
+"""
 
 
 class Visit:
@@ -329,30 +339,182 @@ async def test_what_the_gateway_refuses_is_shown_in_its_words(visiting: Visiting
     visit.check("400")
 
 
-async def test_an_answer_to_an_older_question_is_not_shown(visiting: Visiting) -> None:
-    visit = await visiting()
-    held, answered = asyncio.Event(), asyncio.Event()
+async def holding(page: Page, user_id: str) -> asyncio.Event:
+    """Pages for a user come when the event is set, and not before."""
+    held = asyncio.Event()
 
     async def hold(route: Route, request: Request) -> None:
-        if request.post_data_json["userId"] == "13":
+        if request.post_data_json["userId"] == user_id:
             await held.wait()
         await route.continue_()
-        if request.post_data_json["userId"] == "13":
-            answered.set()
 
+    await page.route("**/Recommend", hold)
+    return held
+
+
+@asynccontextmanager
+async def answering(page: Page, path: str, status: int, body: object) -> AsyncIterator[None]:
+    """Something else answers what is asked for at a path: text, or JSON."""
+
+    async def answer(route: Route) -> None:
+        if isinstance(body, str):
+            await route.fulfill(status=status, body=body, content_type="text/html")
+        else:
+            await route.fulfill(status=status, json=body)
+
+    await page.route(path, answer)
+    yield
+    await page.unroute(path, answer)
+
+
+async def test_an_answer_to_an_older_question_is_not_shown(visiting: Visiting) -> None:
+    visit = await visiting()
+    await visit.page.add_init_script(READ)
     await visit.user("196")
-    await visit.page.route("**/Recommend", hold)
+    held = await holding(visit.page, "13")
     for user_id in ("13", "300"):
         await visit.page.locator("#user").fill(user_id)
         await visit.page.keyboard.press("Enter")
     await expect(visit.page.locator("#news")).to_have_text("10 items for user 300.")
     shown = await visit.titles("page")
-    async with visit.page.expect_response("**/Recommend"):
+    async with visit.page.expect_response("**/Recommend") as answered:
         held.set()
-    await answered.wait()
-    await visit.page.evaluate("new Promise((done) => setTimeout(done, 200))")
+    late = await (await answered.value).text()
+    await visit.page.wait_for_function("(late) => window.read.includes(late)", arg=late)
     assert await visit.titles("page") == shown
     await expect(visit.page.locator("#news")).to_have_text("10 items for user 300.")
+    visit.check()
+
+
+async def test_a_click_and_an_option_meanwhile_do_not_cancel_the_user_who_was_asked_for(
+    visiting: Visiting, gateway: RecommenderStub
+) -> None:
+    visit = await visiting()
+    await visit.user("196")
+    page = visit.page
+    title = (await visit.titles("page"))[0]
+    held = await holding(page, "13")
+    await page.locator("#user").fill("13")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#page")).to_have_attribute("aria-busy", "true")
+    async with page.expect_response("**/RecordEvents"):
+        await page.locator("#page button").first.click()
+    await page.locator("#explain").uncheck()
+    held.set()
+    await expect(page.locator("#news")).to_contain_text("10 items for user 13.")
+    await expect(page.locator("#page")).not_to_contain_text("because of")
+    await expect(page.locator("#page")).not_to_have_attribute("aria-busy", "true")
+    assert await page.locator("#user").input_value() == "13"
+    assert urlsplit(page.url).fragment == "user=13"
+    stored = (await gateway.DescribeUser(pb.DescribeUserRequest(user_id="196"), timeout=5)).events[-1]
+    assert stored.title == title
+    visit.check()
+
+
+DOWN = {"code": "unavailable", "message": "the feature store does not answer; try again"}
+
+
+async def test_without_a_store_there_are_a_page_and_live_figures(visiting: Visiting) -> None:
+    visit = await visiting()
+    page = visit.page
+    async with answering(page, "**/DescribeUser", 503, DOWN), answering(page, "**/users", 503, DOWN):
+        await visit.go("#user=196")
+        await expect(page.locator("#page > li")).to_have_count(10)
+        await expect(page.locator("#known")).to_have_text(f"History not known: {DOWN['message']}.")
+        await expect(page.locator("#connection")).to_have_text("connected")
+        await expect(page.locator("#live b").first).to_have_text(re.compile(r"^[\d.]+$"))
+    await expect(page.locator("#users option").first).to_be_attached()
+    await page.locator("#ask .main").click()
+    await expect(page.locator("#known")).to_contain_text("stored")
+    visit.check("503")
+
+
+async def test_users_that_come_late_do_not_replace_what_is_typed(visiting: Visiting) -> None:
+    visit = await visiting()
+    page = visit.page
+    async with answering(page, "**/users", 503, DOWN):
+        await visit.go("")
+        said = f"Users to choose from are not known: {DOWN['message']}; trying again"
+        await expect(page.locator("#news")).to_have_text(said)
+        await page.locator("#user").press_sequentially("30")
+    await expect(page.locator("#users option").first).to_be_attached()
+    await expect(page.locator("#news")).to_have_text("")
+    assert await page.locator("#user").input_value() == "30"
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#news")).to_have_text("10 items for user 30.")
+    visit.check("503")
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "said"),
+    [
+        (503, DOWN, "May not be recorded: click on “{}”. the feature store does not answer; try again"),
+        (504, {"code": "deadline_exceeded", "message": "late"}, "May not be recorded: click on “{}”. late"),
+        (400, {"code": "invalid_argument", "message": "wrong"}, "Not recorded: click on “{}”. wrong"),
+    ],
+)
+async def test_an_event_that_fails_is_said_and_not_tried_again(
+    visiting: Visiting, status: int, answer: dict[str, str], said: str
+) -> None:
+    visit = await visiting()
+    await visit.user("42")
+    title = (await visit.titles("page"))[0]
+    async with answering(visit.page, "**/RecordEvents", status, answer):
+        await visit.page.locator("#page button").first.click()
+        await expect(visit.page.locator("#news")).to_have_text(said.format(title))
+    visit.check(str(status))
+
+
+async def test_what_is_not_the_gateways_answer_is_said_and_passes(visiting: Visiting) -> None:
+    visit = await visiting()
+    await visit.user("196")
+    page = visit.page
+    async with answering(page, "**/Recommend", 200, "<p>Sign in"), answering(page, "**/rollout", 200, {}):
+        await page.locator("#ask .main").click()
+        await expect(page.locator("#news")).to_contain_text("what was answered is no JSON")
+        await expect(page.locator("#page")).not_to_have_attribute("aria-busy", "true")
+        await expect(page.locator("#standing")).to_contain_text("this page does not understand the answer")
+    async with answering(page, "**/Recommend", 200, {"items": None}):
+        await page.locator("#ask .main").click()
+        await expect(page.locator("#news")).to_have_text("this page does not understand the answer")
+        await expect(page.locator("#page")).not_to_have_attribute("aria-busy", "true")
+    item = {"itemId": "5", "title": "Five", "rank": 1, "score": "NaN", "categories": []}
+    async with answering(page, "**/Recommend", 200, {"items": [item], "degraded": "", "requestId": "r"}):
+        await page.locator("#ask .main").click()
+        await expect(page.locator("#page .score")).to_have_text(["NaN"])
+        await expect(page.locator("#stages")).to_be_empty()
+    await page.locator("#ask .main").click()
+    await expect(page.locator("#page > li")).to_have_count(10)
+    await expect(page.locator("#standing")).to_contain_text("is stable")
+    visit.check("page error: ")
+
+
+async def test_a_screen_reader_hears_what_a_button_records_and_no_news_twice(visiting: Visiting) -> None:
+    visit = await visiting()
+    await visit.user("196")
+    page = visit.page
+    button = page.locator("#page button").first
+    await expect(button).to_have_accessible_description("Records an event: click")
+    await page.locator("#type").select_option("add to cart")
+    await expect(button).to_have_accessible_description("Records an event: add to cart")
+    await expect(page.locator("#connection")).to_have_text("connected")
+    await page.evaluate("window.said = document.getElementById('connection').firstChild")
+    for _ in range(2):  # the second is asked for when the first has been told of
+        async with page.expect_response("**/metrics"):
+            pass
+    assert await page.evaluate("window.said === document.getElementById('connection').firstChild")
+    visit.check()
+
+
+async def test_where_others_reach_the_gateway_the_page_says_that_operating_is_for_the_machine(
+    visiting: Visiting,
+) -> None:
+    visit = await visiting()
+    async with answering(visit.page, "**/console/operator", 200, {"offered": False}):
+        await visit.user("196")
+        await visit.page.locator("#key").fill("x")
+        await expect(visit.page.locator("#may")).to_contain_text("are for the machine itself")
+    await expect(visit.page.locator("#promote")).to_be_disabled()
     visit.check()
 
 
@@ -422,9 +584,20 @@ async def test_a_rollout_is_watched_and_promoted_with_the_operators_key_only(
         await page.wait_for_function(seen, timeout=60_000)
         await visit.picture("console")
 
-        page.on("dialog", lambda dialog: dialog.accept())
+        dialogs: list[str] = []
+
+        async def accept(dialog: Dialog) -> None:
+            dialogs.append(dialog.message)
+            await dialog.accept()
+
+        page.on("dialog", accept)
         await page.locator("#key").fill("ключ")
+        await expect(promote).to_be_enabled()
+        for field in ("#key", "#why"):
+            await page.locator(field).press("Enter")
+        assert dialogs == []
         await promote.click()
+        assert dialogs == [f"Make version {begun.candidate} the stable version for all users?"]
         await expect(page.locator("#operated")).to_have_text("an operator's key has no such characters")
         await page.locator("#key").fill("not the key")
         await promote.click()
@@ -436,6 +609,7 @@ async def test_a_rollout_is_watched_and_promoted_with_the_operators_key_only(
         await expect(roll_back).to_be_enabled()
         await promote.click()
         await expect(page.locator("#operated")).to_have_text("Promoted: see above.")
+        assert await page.evaluate("document.activeElement.id") == "promote"
         await expect(page.locator("#standing")).to_contain_text(f"Version {begun.candidate} is stable")
         await expect(page.locator("#phase")).to_have_text("retire")
 

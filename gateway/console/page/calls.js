@@ -13,10 +13,22 @@ export class Failure extends Error {
   get passes() {
     return ["unavailable", "deadline_exceeded", "resource_exhausted", "canceled"].includes(this.code);
   }
+
+  // Whether what was asked for may have happened all the same.
+  get unsure() {
+    return ["unavailable", "deadline_exceeded", "canceled", "unknown", "internal"].includes(this.code);
+  }
+}
+
+// What to say of an error. What is no Failure is a fault of this page, and goes to the browser's log as well.
+export function sentenceOf(error) {
+  if (error instanceof Failure) return error.message;
+  reportError(error);
+  return "this page does not understand the answer";
 }
 
 export const call = async (method, message, headers = {}) =>
-  JSON.parse(
+  parsed(
     await text(`/riptide.v1.${method}`, {
       method: "POST",
       headers: { "Content-Type": "application/json", "Connect-Protocol-Version": "1", ...headers },
@@ -24,7 +36,16 @@ export const call = async (method, message, headers = {}) =>
     }),
   );
 
-export const get = async (path) => JSON.parse(await text(path));
+export const get = async (path) => parsed(await text(path));
+
+// A proxy in between may say 200 and something of its own.
+function parsed(said) {
+  try {
+    return JSON.parse(said);
+  } catch {
+    throw new Failure("unknown", "what was answered is no JSON, and so not the gateway's");
+  }
+}
 
 export async function text(path, options = {}) {
   let answer, said;
@@ -36,11 +57,12 @@ export async function text(path, options = {}) {
     throw new Failure("unavailable", "the gateway does not answer");
   }
   if (answer.ok) return said;
-  let refusal;
+  let refusal = null;
   try {
     refusal = JSON.parse(said);
   } catch {
-    refusal = { code: "unknown", message: said.trim() || answer.statusText };
+    // It is said in plain text.
   }
-  throw new Failure(refusal.code, refusal.message);
+  const { code = "unknown", message = said.trim() || answer.statusText } = Object(refusal);
+  throw new Failure(code, message);
 }

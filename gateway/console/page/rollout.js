@@ -1,7 +1,7 @@
 // The state of a rollout, and what an operator may do about it.
 
-import { Failure, call, get } from "./calls.js";
-import { element, find } from "./dom.js";
+import { Failure, call, get, sentenceOf } from "./calls.js";
+import { element, find, say } from "./dom.js";
 import { PHASES, ago, moment, ms, percent, plain, rate } from "./words.js";
 
 const ENTRIES = 5;
@@ -15,17 +15,18 @@ const NAMES = [["promote", "promote"], ["roll-back", "roll back"]];
 let phase = "";
 let meant = "0"; // the version that a button is about
 let busy = false;
+let offered = null; // whether this gateway passes on what an operator does; null: not known yet
 
 export async function look() {
   try {
+    offered ??= (await get("/console/operator")).offered;
     const { rollout, versions } = await get("/console/rollout");
     show(rollout);
     showVersions(versions.filter((figures) => matters(figures, rollout)));
   } catch (error) {
-    if (!(error instanceof Failure)) throw error;
     phase = "";
     find("phase").textContent = "";
-    find("standing").textContent = `The rollout's state is not known: ${error.message}.`;
+    find("standing").textContent = `The rollout's state is not known: ${sentenceOf(error)}.`;
     find("because").textContent = "";
     find("versions").hidden = true;
     find("entries").replaceChildren();
@@ -80,47 +81,49 @@ function showVersions(versions) {
   );
 }
 
+const may = (id) => Boolean(offered) && !busy && MAY[id].includes(phase) && find("key").value !== "";
+
+// Not `disabled`, which would take the focus away from a button that was just pressed.
 function allow() {
-  for (const [id, phases] of Object.entries(MAY)) {
-    const button = find(id);
-    button.disabled = busy || !phases.includes(phase) || find("key").value === "";
-  }
+  for (const id of Object.keys(MAY)) find(id).setAttribute("aria-disabled", String(!may(id)));
   const possible = NAMES.filter(([id]) => MAY[id].includes(phase)).map(([, name]) => name);
   const key = "with the operator's key, which the state folder has in the file operator_token";
-  find("may").textContent = possible.length
-    ? `You can ${possible.join(" or ")}, ${key}.`
-    : "There is nothing to promote or to roll back now.";
+  if (offered === false) {
+    say("may", "Promoting and rolling back are for the machine itself: other machines reach this gateway.", "quiet");
+  } else if (possible.length) {
+    say("may", `You can ${possible.join(" or ")}, ${key}.`, "quiet");
+  } else {
+    say("may", "There is nothing to promote or to roll back now.", "quiet");
+  }
 }
 
-async function operate(method, message, question) {
-  if (!confirm(question)) return;
+async function operate(id, method, message, question) {
+  if (!may(id) || !confirm(question)) return;
   busy = true;
   allow();
-  const said = find("operated");
-  said.className = "";
+  say("operated", "");
   try {
     // Nowhere but in the field: it goes with the page.
     const key = find("key").value;
     if (!/^[ -~]+$/.test(key)) throw new Failure("invalid_argument", "an operator's key has no such characters");
     const headers = { "riptide-operator-token": key };
     show((await call(`Rollouts/${method}`, message, headers)).rollout);
-    said.textContent = `${method === "Promote" ? "Promoted" : "Rolled back"}: see above.`;
+    say("operated", `${method === "Promote" ? "Promoted" : "Rolled back"}: see above.`);
   } catch (error) {
-    if (!(error instanceof Failure)) throw error;
-    said.className = "error";
-    said.textContent = error.message;
+    say("operated", sentenceOf(error), "error");
+  } finally {
+    busy = false;
+    allow();
   }
-  busy = false;
-  allow();
 }
 
 export function begin() {
   find("operate").addEventListener("submit", (event) => event.preventDefault());
   find("key").addEventListener("input", allow);
   find("promote").addEventListener("click", () =>
-    operate("Promote", { version: meant }, `Make version ${meant} the stable version for all users?`),
+    operate("promote", "Promote", { version: meant }, `Make version ${meant} the stable version for all users?`),
   );
   find("roll-back").addEventListener("click", () =>
-    operate("RollBack", { version: meant, reason: find("why").value }, `Roll version ${meant} back?`),
+    operate("roll-back", "RollBack", { version: meant, reason: find("why").value }, `Roll version ${meant} back?`),
   );
 }

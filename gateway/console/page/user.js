@@ -6,11 +6,14 @@ import { DEGRADED, ago, counted, moment, ms, plain } from "./words.js";
 const LATEST = 12;
 const STAGES = ["queue", "features", "model", "page"];
 
-// `described`: a DescribeUserResponse, or null of a user of whom nothing is stored.
+// `described`: a DescribeUserResponse, null of a user of whom nothing is stored, or `{ unknown }`: a sentence about
+// why it is not there.
 export function showHistory(described) {
   const events = described?.events ?? [];
   const attributes = Object.entries(described?.attributes ?? {}).sort().map(([name, value]) => `${name} ${value}`);
-  const stored = described ? `${counted(events.length, "event")} stored` : "Nothing is stored of this user.";
+  let stored = "Nothing is stored of this user.";
+  if (described?.unknown) stored = `History not known: ${described.unknown}.`;
+  else if (described) stored = `${counted(events.length, "event")} stored`;
   find("known").textContent = [stored, ...attributes].join(" · ");
   find("history").replaceChildren(...events.slice(-LATEST).reverse().map(line));
 }
@@ -49,7 +52,8 @@ export function showPage(answer, before, choose) {
 }
 
 function row(item, before, change, degraded, choose) {
-  const button = element("button", { type: "button", class: "title" }, item.title || item.itemId);
+  const attributes = { type: "button", class: "title", "aria-describedby": "pressing" };
+  const button = element("button", attributes, item.title || item.itemId);
   button.addEventListener("click", () => choose(item));
   const more = [item.categories.join(", ")];
   if (item.reason) more.push(`because of ${item.reason.title || item.reason.itemId}`);
@@ -60,7 +64,7 @@ function row(item, before, change, degraded, choose) {
     element("span", { class: "rank" }, String(item.rank)),
     mark(item, before, change),
     element("span", { class: "what" }, button, element("span", { class: "quiet" }, more.filter(Boolean).join(" · "))),
-    element("span", { class: "score", title: "score" }, scored ? item.score.toFixed(3) : "–"),
+    element("span", { class: "score", title: "score" }, scored ? Number(item.score).toFixed(3) : "–"),
   );
 }
 
@@ -80,7 +84,8 @@ function mark(item, before, change) {
 }
 
 function showOrigin({ model, cohort, degraded, requestId }) {
-  const parts = [`${model.name} version ${model.version}`, cohort && `cohort ${cohort}`, `request ${requestId}`];
+  const version = model && `${model.name} version ${model.version}`;
+  const parts = [version, cohort && `cohort ${cohort}`, `request ${requestId}`];
   find("origin").textContent = parts.filter(Boolean).join(" · ");
   const reason = String(degraded).replace("DEGRADED_REASON_", "");
   const warning = find("degraded");
@@ -88,7 +93,12 @@ function showOrigin({ model, cohort, degraded, requestId }) {
   warning.textContent = `Degraded: ${DEGRADED[reason] ?? reason}`;
 }
 
+// An answer without times has no stages.
 function showStages(times) {
+  if (!times) {
+    find("stages").replaceChildren();
+    return;
+  }
   const other = Math.max(0, times.total - STAGES.reduce((sum, stage) => sum + times[stage], 0));
   const parts = [...STAGES.map((stage) => [stage, times[stage]]), ["other", other]];
   const bar = element("div", { class: "bar", "aria-hidden": "true" });

@@ -26,12 +26,13 @@ export const EVENTS = ["VIEW", "CLICK", "PLAY", "READ", "LIKE", "SAVE", "SHARE",
 // `add to cart` for EVENT_TYPE_ADD_TO_CART; a value that this page does not know as its number.
 export const plain = (name, prefix) => String(name).replace(prefix, "").toLowerCase().replaceAll("_", " ");
 
-export const ms = (value) => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
+// Figures that are none come as strings: "NaN".
+export const ms = (value) => Number(value).toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
 
 // With a space that does not break.
 export const percent = (value) => `${value}\u00a0%`;
 
-export const rate = (value) => (value >= 10 ? value.toFixed(0) : value.toFixed(1));
+export const rate = (value) => Number(value).toFixed(value >= 10 ? 0 : 1);
 
 export const counted = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import aiohttp
 import grpc
 import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthServicer, add_HealthServicer_to_server
 
@@ -168,13 +170,23 @@ async def test_a_client_that_does_not_take_the_answer_is_not_waited_for(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "_SEND_S", 0.2)
-    body = b"x" * (64 << 20)
+    body, over, answering = b"x" * (64 << 20), asyncio.Event(), http._answering
+
+    @web.middleware
+    async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await answering(request, handler)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(http, "_answering", told)
     monkeypatch.setattr(metrics, "exposition", lambda: body)
     async with http.serving(settings):
         reader, writer = await asyncio.open_connection("127.0.0.1", settings.http_port, limit=1 << 10)
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
         await reader.readexactly(1)
-        await asyncio.sleep(0.5)  # the time in which nothing is taken
+        async with asyncio.timeout(20):
+            await over.wait()  # and nothing is taken meanwhile
         taken = 0
         with contextlib.suppress(ConnectionResetError):
             while part := await reader.read(1 << 20):

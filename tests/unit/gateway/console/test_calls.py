@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -17,7 +18,7 @@ from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1 import rollouts_pb2
 from client.riptide.v1.recommender_pb2_grpc import add_RecommenderServicer_to_server
 from features.settings import Settings
-from gateway.console import forward
+from gateway.console import connect, forward
 from gateway.console.connect import read_message
 from gateway.errors import InvalidRequest
 from tests.unit.gateway.console.conftest import Post
@@ -146,13 +147,13 @@ anything = st.recursive(
 @given(anything.map(json.dumps).map(str.encode) | st.binary())
 def test_whatever_is_sent_is_a_message_or_refused(body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
-        assert isinstance(read_message(body, pb.RecommendRequest), pb.RecommendRequest)
+        assert isinstance(asyncio.run(read_message(body, pb.RecommendRequest)), pb.RecommendRequest)
 
 
-def test_a_refusal_quotes_little_of_what_was_sent() -> None:
+async def test_a_refusal_quotes_little_of_what_was_sent() -> None:
     for body in ('{"limit": "%s"}', '{"%s": 1}', '{"filter": {"categories": "%s"}}'):
         with pytest.raises(InvalidRequest) as refusal:
-            read_message((body % ("x" * 100_000)).encode(), pb.RecommendRequest)
+            await read_message((body % ("x" * 100_000)).encode(), pb.RecommendRequest)
         assert len(str(refusal.value)) < 1000
 
 
@@ -183,7 +184,7 @@ async def test_a_body_that_is_compressed_is_refused(post: Post) -> None:
 
 
 @pytest.mark.parametrize("says_how_long", [True, False])
-async def test_a_body_over_a_mebibyte_is_refused(http: aiohttp.ClientSession, says_how_long: bool) -> None:
+async def test_a_body_over_64_kibibytes_is_refused(http: aiohttp.ClientSession, says_how_long: bool) -> None:
     body = json.dumps({"userId": "x" * forward.MOST_BYTES}).encode()
 
     async def parts() -> AsyncIterator[bytes]:
@@ -193,7 +194,45 @@ async def test_a_body_over_a_mebibyte_is_refused(http: aiohttp.ClientSession, sa
     async with http.post(RECOMMEND, data=sent, headers={"Content-Type": "application/json"}) as answer:
         assert answer.status == 429
         said = await answer.json()
-    assert said == {"code": "resource_exhausted", "message": "body: must have at most 1048576 bytes"}
+    assert said == {"code": "resource_exhausted", "message": "body: must have at most 65536 bytes"}
+
+
+async def test_a_body_of_64_kibibytes_is_passed_on(recommender: FakeRecommender, post: Post) -> None:
+    message = {"userId": "x" * (forward.MOST_BYTES - len(json.dumps({"userId": ""})))}
+    assert (await post("Recommender/Recommend", message))[0] == 200
+    assert recommender.requests == [pb.RecommendRequest(user_id=message["userId"])]
+
+
+@pytest.mark.parametrize(("length", "on_the_loop"), [(100, True), (2000, False)])
+async def test_a_long_body_is_read_off_the_loop(
+    recommender: FakeRecommender, post: Post, monkeypatch: pytest.MonkeyPatch, length: int, on_the_loop: bool
+) -> None:
+    threads, parse = [], connect.json_format.Parse
+
+    def spied(text: str, message: pb.RecommendRequest) -> object:
+        threads.append(threading.current_thread())
+        return parse(text, message)
+
+    monkeypatch.setattr(connect.json_format, "Parse", spied)
+    assert (await post("Recommender/Recommend", {"userId": "x" * length}))[0] == 200
+    assert [thread is threading.current_thread() for thread in threads] == [on_the_loop]
+
+
+@pytest.mark.parametrize(("length", "on_the_loop"), [(1000, True), (100_000, False), (5 << 20, False)])
+async def test_a_long_answer_is_written_off_the_loop_and_may_be_longer_than_grpc_expects(
+    recommender: FakeRecommender, post: Post, monkeypatch: pytest.MonkeyPatch, length: int, on_the_loop: bool
+) -> None:
+    threads, write = [], connect.json_format.MessageToJson
+
+    def spied(message: pb.RecommendResponse, **options: bool) -> str:
+        threads.append(threading.current_thread())
+        return write(message, **options)
+
+    monkeypatch.setattr(connect.json_format, "MessageToJson", spied)
+    recommender.page = pb.RecommendResponse(cohort="x" * length)
+    status, answer = await post("Recommender/Recommend", {})
+    assert (status, answer["cohort"]) == (200, "x" * length)
+    assert [thread is threading.current_thread() for thread in threads] == [on_the_loop]
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(

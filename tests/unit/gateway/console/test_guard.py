@@ -7,7 +7,7 @@ import pytest
 
 from features.settings import Settings
 from gateway.http import serving
-from tests.unit.gateway.console.fakes import FakeRecommender
+from tests.unit.gateway.console.fakes import FakeDriver, FakeRecommender
 
 RECOMMEND = "/riptide.v1.Recommender/Recommend"
 PATHS = ["/", "/console", "/console/", "/console/console.js", "/console/users", "/console/rollout", "/x"]
@@ -129,6 +129,43 @@ def test_it_is_on_where_only_this_machine_can_ask_unless_the_setting_says_otherw
     host: str, console: bool | None, offered: bool
 ) -> None:
     assert Settings(host=host, console=console).offers_console == offered
+
+
+async def test_where_others_reach_it_a_rollout_is_seen_and_not_operated(
+    driver: FakeDriver, recommender: FakeRecommender, settings: Settings
+) -> None:
+    # The default operator_host is loopback all the while.
+    wide = settings.model_copy(update={"host": "0.0.0.0", "console": True})
+    async with serving(wide), aiohttp.ClientSession(f"http://127.0.0.1:{wide.http_port}") as session:
+        async with session.get("/console/rollout") as answer:
+            assert (await answer.json())["rollout"]["stable"] == "1"
+        async with session.get("/console/operator") as answer:
+            assert await answer.json() == {"offered": False}
+        watched = len(driver.requests)
+        for method in ("Promote", "RollBack", "Start"):
+            path, headers = f"/riptide.v1.Rollouts/{method}", {"riptide-operator-token": "key"}
+            async with session.post(path, json={}, headers=headers) as answer:
+                said = await answer.json()
+                assert (answer.status, said["code"]) == (501, "unimplemented")
+                assert said["message"].startswith(
+                    "promoting and rolling back is offered on the machine itself"
+                )
+        assert len(driver.requests) == watched
+        async with session.post(RECOMMEND, json={}) as answer:
+            assert answer.status == 200
+
+
+async def test_on_loopback_a_rollout_is_operated(http: aiohttp.ClientSession) -> None:
+    async with http.get("/console/operator") as answer:
+        assert await answer.json() == {"offered": True}
+
+
+async def test_on_all_addresses_it_is_reached_by_address_only(settings: Settings) -> None:
+    wide = settings.model_copy(update={"host": "0.0.0.0", "console": True})
+    async with serving(wide), aiohttp.ClientSession(f"http://127.0.0.1:{wide.http_port}") as session:
+        for host, status in (("10.1.2.3:8080", 200), ("gateway.example", 421)):
+            async with session.get("/console/", headers={"Host": host}) as answer:
+                assert answer.status == status
 
 
 @pytest.mark.parametrize("path", ["/", "/console", "/console/", "/console/users", RECOMMEND])
