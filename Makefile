@@ -50,7 +50,7 @@ test: env ## all tests, unit to end-to-end, that need nothing but the locks; TES
 test-console: ## the console in a browser; needs Chromium and the stack's environments
 	@command -v chromium >/dev/null || { echo "no chromium is on the PATH: install it first (Debian: apt install chromium)" >&2; exit 2; }
 	@test -x $(PY) && test -x $(TRITON)/bin/python || { echo "$(OURS) or $(TRITON) is not there: make env installs them" >&2; exit 2; }
-	@SCREENSHOTS="$(SCREENSHOTS)" $(PY) -m pytest -m browser tests/e2e/test_console.py
+	@SCREENSHOTS="$(SCREENSHOTS)" $(PY) -m pytest -m browser tests/e2e/console
 
 test-alerts: $(OURS)/.installed ## the alert rules by promtool (Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is missing: it comes with Prometheus (Debian: apt install prometheus," \
@@ -91,6 +91,7 @@ capacity: $(OURS)/.installed ## with the stack up: the highest rate that keeps t
 	@$(PY) -m benchmarks.capacity $(CAPACITY)
 
 during: $(OURS)/.installed ## with the stack up: load while WHAT happens: rollout, triton (is killed), store (is slow); DURING="--rate 100"
+	@test -n "$(WHAT)" || { echo "say what happens: make during WHAT=rollout, WHAT=triton or WHAT=store" >&2; exit 2; }
 	@$(PY) -m benchmarks.during $(WHAT) $(DURING)
 
 bench-rollouts: env ## ten rollouts in a row under load

@@ -154,19 +154,6 @@ def test_it_is_back_when_the_last_worker_calls_it(
     assert workers.left == 1, "not while one worker calls it and another does not"
 
 
-def test_a_gateway_that_does_not_answer_has_noticed_nothing(
-    settings: Settings,
-    server: subprocess.Popen[bytes],
-    told: list[Workers],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(triton, "_NOTICED_S", 0.5)
-    told.append(Workers(server, NO_ANSWER))
-    [sentence] = TritonKilled(settings).happen(WatchedLoad())
-    assert sentence.startswith("the gateway has not noticed after ")
-    assert told[0].ready() is None
-
-
 def test_one_that_does_not_come_back_is_a_failure(
     settings: Settings, server: subprocess.Popen[bytes], told: list[Workers]
 ) -> None:
@@ -177,14 +164,16 @@ def test_one_that_does_not_come_back_is_a_failure(
     assert load.marks == ["Triton is killed"]
 
 
-def test_a_gateway_that_misses_nothing_is_a_failure(
+@pytest.mark.parametrize("says", [NO_ANSWER, (True, True)], ids=["does not answer", "misses nothing"])
+def test_a_gateway_that_does_not_say_that_it_noticed_is_a_failure(
     settings: Settings,
     server: subprocess.Popen[bytes],
     told: list[Workers],
     monkeypatch: pytest.MonkeyPatch,
+    says: tuple[bool, ...],
 ) -> None:
     monkeypatch.setattr(triton, "_NOTICED_S", 0.5)
-    told.append(Workers(server, (True, True)))
+    told.append(Workers(server, says))
     [sentence] = TritonKilled(settings).happen(WatchedLoad())
     assert sentence.startswith("the gateway has not noticed after ")
 
