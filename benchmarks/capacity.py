@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.processes import TETHER
 from features.settings import load_settings
 from features.state_folder import make_state_folder
 
 ROOT = Path(__file__).parents[1]
-USERS = 50
+_USERS = 50
 _LEAST, _MOST = 1.0, 1e6
 _OVERTIME_S = 60.0
 
@@ -109,6 +110,19 @@ def search(trial: Callable[[float], Trial], start: float, precision: float) -> C
     return Capacity(0.0, "; ".join(above.reasons), trials)
 
 
+def locust_command(rate: float, report: Path, more: Sequence[str], *ours: str) -> list[str]:
+    """`locust -f loadtest/` in an open loop of so many pages a second, which ends with this process.
+
+    `more` are options of who asks for the test, `ours` those of who makes the command: of one that is given
+    twice, the last counts.
+    """
+    return [
+        *(sys.executable, "-S", "-E", str(TETHER), str(os.getpid())),
+        *(sys.executable, "-m", "locust", "-f", "loadtest/", "--headless", "--only-summary"),
+        *(*more, "-u", str(_USERS), "--rate-per-user", repr(rate / _USERS), "--report", str(report), *ours),
+    ]
+
+
 def run_locust(rate: float, seconds: float, report: Path, more: Sequence[str] = ()) -> Trial:
     """One run of `locust -f loadtest/`; `more`: options for it.
 
@@ -116,14 +130,9 @@ def run_locust(rate: float, seconds: float, report: Path, more: Sequence[str] = 
         BenchmarkError: it could not be started; with its own words.
     """
     report.unlink(missing_ok=True)
-    command = [
-        *(sys.executable, "-m", "locust", "-f", "loadtest/", "--headless", "--only-summary"),
-        *("-u", str(USERS), "-t", f"{seconds:g}s", "--rate-per-user", repr(rate / USERS)),
-        *("--report", str(report), *more),
-    ]
     # A session of its own: with --processes it has children, which end with it.
     with subprocess.Popen(
-        command,
+        locust_command(rate, report, more, "-t", f"{seconds:g}s"),
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -117,7 +117,7 @@ def run_module(*words: str, limit_s: float = 1800.0, **settings: object) -> str:
     Raises:
         BenchmarkError: it fails; with what it said.
     """
-    return _run([sys.executable, "-m", *words], environment(**settings), limit_s)
+    return run_command([sys.executable, "-m", *words], environment(**settings), limit_s)
 
 
 def run_in_triton(settings: Settings, *words: str, limit_s: float = 600.0, **variables: str) -> str:
@@ -128,12 +128,27 @@ def run_in_triton(settings: Settings, *words: str, limit_s: float = 600.0, **var
     """
     # What it imports of ours is in the folder above; nothing is installed.
     path = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    return _run([str(settings.triton_python), "-m", *words], {**environment(), **path, **variables}, limit_s)
+    return run_command(
+        [str(settings.triton_python), "-m", *words], {**environment(), **path, **variables}, limit_s
+    )
 
 
-def _run(command: Sequence[str], env: dict[str, str], limit_s: float) -> str:
+def run_command(command: Sequence[str], env: Mapping[str, str], limit_s: float) -> str:
+    """What a program prints, once it is done.
+
+    Raises:
+        BenchmarkError: it fails, with what it said; or takes longer than `limit_s`, seconds.
+    """
     try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=limit_s)
+        done = subprocess.run(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit_s,
+        )
     except subprocess.TimeoutExpired as error:
         raise BenchmarkError(f"{' '.join(command)}: not done after {limit_s:.0f} s") from error
     if done.returncode:

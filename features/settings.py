@@ -50,6 +50,11 @@ Milliseconds = Annotated[float, Field(gt=0, le=600_000)]
 PREFIX = "RIPTIDE_"
 
 
+def _called(host: str) -> str:
+    """What is called to reach who binds `host`."""
+    return "127.0.0.1" if host == "0.0.0.0" else host
+
+
 class Settings(BaseSettings):
     """One field, one environment variable: `grpc_port` is `RIPTIDE_GRPC_PORT`. Empty counts as unset."""
 
@@ -143,10 +148,19 @@ class Settings(BaseSettings):
     """Longest wait for Triton to have the model ready."""
 
     @property
+    def gateway_host(self) -> str:
+        """The host at which processes of this machine call the gateway, by gRPC and by HTTP."""
+        return _called(self.host)
+
+    @property
     def gateway_target(self) -> str:
         """`host:port` at which processes of this machine call the gateway."""
-        host = "127.0.0.1" if self.host == "0.0.0.0" else self.host
-        return f"{host}:{self.grpc_port}"
+        return f"{self.gateway_host}:{self.grpc_port}"
+
+    @property
+    def operator_target(self) -> str:
+        """`host:port` at which processes of this machine call the operator's service."""
+        return f"{_called(self.operator_host)}:{self.operator_port}"
 
     @property
     def triton_target(self) -> str:
@@ -156,8 +170,11 @@ class Settings(BaseSettings):
     @property
     def offers_console(self) -> bool:
         """Whether the console is there: see `console`."""
-        if self.console is not None:
-            return self.console
+        return self.is_on_loopback if self.console is None else self.console
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether the gateway can be reached from this machine alone."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:

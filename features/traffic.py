@@ -60,6 +60,17 @@ class Traffic(BaseModel):
     salt: str
     experiment: Experiment | None = None
 
+    @property
+    def answering(self) -> frozenset[tuple[int, str]]:
+        """Versions and cohorts that pages can name: the stable version stands in for each of the others."""
+        if (experiment := self.experiment) is not None:
+            control, treatment = experiment.arms
+            meant = {(experiment.control, control), (experiment.treatment, treatment)}
+            return frozenset(meant | {(self.stable, arm) for arm in experiment.arms})
+        if self.candidate is None:
+            return frozenset({(self.stable, STABLE)})
+        return frozenset({(self.stable, STABLE), (self.stable, CANARY), (self.candidate, CANARY)})
+
     def choose(self, user_id: str) -> tuple[int, str]:
         """The version for a user, and the name of the cohort that they are in."""
         if (experiment := self.experiment) is not None:

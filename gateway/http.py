@@ -50,10 +50,10 @@ async def serving(settings: Settings) -> AsyncIterator[None]:
             content_type="application/json",
         )
 
-    app.router.add_get("/metrics", _metrics, allow_head=False)
-    app.router.add_get("/healthz", _alive, allow_head=False)
-    app.router.add_get("/readyz", ready, allow_head=False)
-    add_console(app, settings)
+    for_monitoring = {"/metrics": _metrics, "/healthz": _alive, "/readyz": ready}
+    for path, handler in for_monitoring.items():
+        app.router.add_get(path, handler, allow_head=False)
+    add_console(app, settings, for_monitoring)
     runner = web.AppRunner(
         app,
         access_log=None,  # paths would be harmless; a line for each is not wanted

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter as Count
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from prometheus_client import (
@@ -30,7 +30,6 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from client.riptide.v1 import recommender_pb2 as pb
-from features.traffic import CANARY, STABLE
 from gateway.model_inputs import Row
 from gateway.page import Degraded
 
@@ -43,6 +42,8 @@ _LAG_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 3
 _METHODS = pb.DESCRIPTOR.services_by_name["Recommender"].methods
 _CODES = ("OK", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAVAILABLE")
 _OUTCOMES = ("FULL", *(reason.value for reason in Degraded if reason is not Degraded.NO))
+_Mode: TypeAlias = Literal["livesum", "livemin", "livemax", "livemostrecent"]
+"""What becomes of the figures of several workers."""
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
 _SHARES = tuple(tenths / 10 for tenths in range(11))
 
@@ -157,6 +158,10 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
+
+        def gauge(name: str, text: str, mode: _Mode) -> Gauge:
+            return Gauge(name, text, registry=registry, multiprocess_mode=mode)
+
         self._expected: set[tuple[int, str]] = set()
         self._answered: dict[tuple[str, str], list[float]] = {}
         """Seconds that calls took, by method and code: their number is what `_requests` is to count."""
@@ -194,17 +199,13 @@ class Metrics:
             _LAG_SECONDS,
             registry,
         )
-        self._backlog = Gauge(
-            "riptide_encoder_backlog",
-            "Users who wait for the encoder, also where there is none.",
-            registry=registry,
-            multiprocess_mode="livesum",
+        self._backlog = gauge(
+            "riptide_encoder_backlog", "Users who wait for the encoder, also where there is none.", "livesum"
         )
-        self._oldest = Gauge(
+        self._oldest = gauge(
             "riptide_encoder_oldest_seconds",
             "How long the user has waited for the encoder who came first.",
-            registry=registry,
-            multiprocess_mode="livemax",
+            "livemax",
         )
         self._pages = _Counts(
             "riptide_pages",
@@ -247,9 +248,6 @@ class Metrics:
         self._shadow_failures = _Counts(
             "riptide_shadow_failures", "Requests that the candidate failed unseen.", ["version"], registry
         )
-
-        def gauge(name: str, text: str, mode: Literal["livesum", "livemin", "livemostrecent"]) -> Gauge:
-            return Gauge(name, text, registry=registry, multiprocess_mode=mode)
 
         self._in_flight = gauge("riptide_requests_in_flight", "Calls that are not answered yet.", "livesum")
         self._ready = gauge(
@@ -330,18 +328,18 @@ class Metrics:
 
     def serving(self, stable: int, candidate: int, percent: float, *, ready: bool) -> None:
         """Says where traffic goes; `candidate` 0: all to `stable`."""
-        cohorts = [(stable, STABLE)]
-        if candidate:  # also of its users the stable version answers those that it fails
-            cohorts += [(stable, CANARY), (candidate, CANARY)]
-        for version, cohort in cohorts:
-            if (version, cohort) not in self._expected:
-                self._expected.add((version, cohort))
-                for outcome in _OUTCOMES:
-                    self._pages.expect(str(version), cohort, outcome)
         self._ready.set(ready)
         self._stable.set(stable)
         self._candidate.set(candidate)
         self._candidate_share.set(percent / 100)
+
+    def expect_pages(self, answering: Collection[tuple[int, str]]) -> None:
+        """These versions and cohorts may have pages of any outcome, which are 0 until they come."""
+        for version, cohort in answering:
+            if (version, cohort) not in self._expected:
+                self._expected.add((version, cohort))
+                for outcome in _OUTCOMES:
+                    self._pages.expect(str(version), cohort, outcome)
 
     def events(self, recorded: int, duplicates: int) -> None:
         """Counts recorded events."""

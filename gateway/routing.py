@@ -101,6 +101,13 @@ class Router:
             return experiment.control, experiment.treatment, experiment.percent
         return traffic.stable, traffic.candidate or 0, traffic.percent
 
+    @property
+    def answering(self) -> frozenset[tuple[int, str]]:
+        """Versions and cohorts that pages can name, but for what operators pin."""
+        if self._traffic is None:
+            return frozenset({(self.catalog_version, STABLE)})
+        return self._traffic.answering
+
     def choose(self, user_id: str, pinned: int | None = None) -> Choice:
         """Where a call of this user goes, or one for which an operator has `pinned` a version."""
         if pinned is not None:

@@ -174,7 +174,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         tracing = self._tracing
-        if tracing is not None and tracing.wants(handler_call_details.invocation_metadata or ()):
+        if tracing is not None and tracing.takes(handler_call_details.invocation_metadata or ()):
             return self._traced.get(handler_call_details.method)
         for name, _ in handler_call_details.invocation_metadata or ():
             if name == VERSION_METADATA:

@@ -114,8 +114,9 @@ class Tracing:
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("riptide.gateway")
 
-    def wants(self, metadata: Metadata) -> bool:
-        """Whether a call is to be traced: as its caller says, else by chance."""
+    def takes(self, metadata: Metadata) -> bool:
+        """Whether a call is traced: as its caller says, else by chance. To be asked once for each call: what
+        callers may ask for in a second is used up by it."""
         parent = _parent_of(metadata)
         if parent is not None:
             if not parent.trace_flags.sampled:

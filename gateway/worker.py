@@ -221,6 +221,7 @@ async def _flush_metrics(
     while True:
         metrics.in_flight(servicer.in_flight)
         metrics.backlog(refresher.backlog, refresher.oldest_s)
+        metrics.expect_pages(router.answering)
         metrics.serving(*router.shares, ready=router.serving is not None)
         metrics.flush()
         await asyncio.sleep(FLUSH_INTERVAL_S)

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 
 from loadtest._histogram import Histogram
 from loadtest._marks import Mark
-from loadtest._tally import FAILED, FULL, Tally
+from loadtest._tally import FAILED, FULL, NOTHING_KNOWN, Tally, is_degraded
 from loadtest.slo import ServiceLevel
 
-NOTHING_KNOWN = "COLD_START"
-"""Not counted as degraded: of a user of whom nothing is known, there is no better page."""
 _PARTS = 10
 _GAP_S = 2
 """What goes wrong again within this time goes on."""
@@ -26,7 +24,7 @@ _IN_A_ROW = 2
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of answers."""
+    """Of calls; milliseconds are from when they were due."""
 
     count: int
     per_s: float
@@ -140,7 +138,7 @@ def _part(tally: Tally, first: int, end: int, users: int | None = None) -> Part:
             outcomes.update(tally.seconds[at].outcomes)
             others_failed += tally.seconds[at].others_failed
     failed = sum(count for outcome, count in outcomes.items() if outcome.startswith(FAILED))
-    degraded = outcomes.total() - failed - outcomes[FULL] - outcomes[NOTHING_KNOWN]
+    degraded = sum(count for outcome, count in outcomes.items() if is_degraded(outcome))
     # A run begins and ends within a second.
     seconds = min(end, tally.ended) - max(first, tally.begun)
     return Part(

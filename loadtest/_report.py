@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from loadtest._histogram import Histogram
 from loadtest._marks import Mark
-from loadtest._parts import NOTHING_KNOWN, Figures, Moment, Part, between, moments, parts
-from loadtest._tally import FULL, RECOMMEND, Row, Tally
+from loadtest._parts import Figures, Moment, Part, between, moments, parts
+from loadtest._tally import RECOMMEND, Row, Tally, is_degraded
 from loadtest.slo import ServiceLevel
 
 _BUSY = 0.9
@@ -145,7 +145,7 @@ def make_report(
         degraded=sum(
             histogram.count
             for row, histogram in tally.latency.items()
-            if row.method == RECOMMEND and not row.failed and row.outcome not in (FULL, NOTHING_KNOWN)
+            if row.method == RECOMMEND and is_degraded(row.outcome)
         ),
         offered=tally.offered if rate_per_user > 0 else None,
         late_p99_ms=tally.late.percentile(0.99),

@@ -15,12 +15,19 @@ from loadtest._histogram import Histogram
 RECOMMEND = "Recommend"
 FULL = ""
 """The outcome of a page that the model made; of a degraded one it is the reason's name."""
+NOTHING_KNOWN = "COLD_START"
+"""Not counted as degraded: of a user of whom nothing is known, there is no better page."""
 FAILED = "failed: "
 """What the outcome of a call without an answer begins with; the status follows, or EMPTY_PAGE."""
 UNANSWERED = f"{FAILED}UNANSWERED"
 """Of a call that had waited for longer than this when its user went or the run ended:"""
 _LONG_S = 1.0
 _WINDOW_S = 3.0
+
+
+def is_degraded(outcome: str) -> bool:
+    """Whether there was a page, and a better one might have been."""
+    return outcome not in (FULL, NOTHING_KNOWN) and not outcome.startswith(FAILED)
 
 
 @dataclass(frozen=True, slots=True)

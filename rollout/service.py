@@ -113,8 +113,8 @@ class Service(RolloutsServicer):
         """
         shown = str(dict(context.invocation_metadata() or ()).get(TOKEN_METADATA, "")).encode()
         # Read for each call: there are few, and a token that was replaced holds at once.
-        enough = [operator_token(self._state_dir)] + [watching_token(self._state_dir)] * reads
-        if not any(hmac.compare_digest(shown, token.encode()) for token in enough):
+        enough = (operator_token, watching_token) if reads else (operator_token,)
+        if not any(hmac.compare_digest(shown, token(self._state_dir).encode()) for token in enough):
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED, f"{TOKEN_METADATA}: is missing, or not the operator's token"
             )

@@ -132,7 +132,7 @@ def status(settings: Settings) -> int:
 
 def describe(settings: Settings, found: Instance) -> str:
     """Who runs, how far it has come, and where it listens."""
-    host = settings.gateway_target.rpartition(":")[0]
+    host = settings.gateway_host
     return (
         f"{found.phase}, process {found.pid}; gRPC {settings.gateway_target}, "
         f"HTTP {host}:{settings.http_port}, Triton {settings.triton_target}"

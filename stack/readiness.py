@@ -34,7 +34,7 @@ async def until_ready(settings: Settings) -> None:
 
 async def readiness(settings: Settings) -> object:
     """What the gateway's /readyz says, JSON decoded; None if it does not answer, or not with JSON."""
-    host = settings.gateway_target.rpartition(":")[0]
+    host = settings.gateway_host
     try:
         async with asyncio.timeout(_CALL_S):
             # Not urllib: it would go through the proxy that the environment names for the web.

@@ -79,7 +79,7 @@ def _line(title: str, style: str = "") -> Text:
 def next_steps(settings: Settings, user_id: str) -> str:
     """How to call it, one line each."""
     python = Path(os.path.relpath(sys.executable))
-    host = settings.gateway_target.rpartition(":")[0]
+    host = settings.gateway_host
     console = [f"console  http://{host}:{settings.http_port}/console/"] if settings.offers_console else []
     return "\n".join(
         [

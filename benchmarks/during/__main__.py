@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.during.level import DEFAULT, judged_outside, set_apart
+from benchmarks.during.level import judged_outside, set_apart
 from benchmarks.during.load import JUDGED, Load, running_load
 from benchmarks.during.rollout import RolledOut
 from benchmarks.during.store import SlowStore
@@ -24,6 +24,7 @@ from benchmarks.errors import BenchmarkError, translated
 from benchmarks.processes import serves_model
 from features.settings import Settings, load_settings
 from features.state_folder import make_state_folder
+from loadtest.slo import DEFAULT
 
 _OURS = (
     "--run-time",
@@ -33,10 +34,11 @@ _OURS = (
     "--report",
     "--slo",
     "--host",
-    "--worker",
-    "--master",
+    "-t",
+    "-u",
+    "-H",
 )
-_OURS_SHORT = ("-t", "-u", "-H")
+_NOT_HERE = ("--worker", "--master")
 
 
 class Scenario(Protocol):
@@ -136,15 +138,20 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
             parser.error(f"--{name}: must be from {least:g} to {most:g}")
     for word in more:
         if option := set_here(word):
-            parser.error(f"{word}: {option} is set here, not by who calls this")
+            why = "is set here, not by who calls this" if option in _OURS else "cannot be used here"
+            parser.error(f"{word}: {option} {why}")
     return arguments, more
 
 
 def set_here(word: str) -> str | None:
-    """The option of ours that this word would set: Locust takes `-u10`, too, and the beginning of a name."""
-    if not word.startswith("--"):
-        return next((option for option in _OURS_SHORT if word.startswith(option)), None)
-    return next((option for option in _OURS if option.startswith(word.split("=")[0])), None)
+    """The option that this word would set, of those that nobody else may: Locust takes `-u10`, too, and the
+    beginning of a name.
+    """
+    if word.startswith("--"):
+        return next(
+            (option for option in (*_OURS, *_NOT_HERE) if option.startswith(word.split("=")[0])), None
+        )
+    return next((option for option in _OURS if word[:2] == option), None)
 
 
 def main() -> int:
@@ -154,7 +161,7 @@ def main() -> int:
     interruptible()
     try:
         with translated():
-            host = settings.gateway_target.rpartition(":")[0]
+            host = settings.gateway_host
             if not serves_model(settings.http_port, host):
                 raise BenchmarkError(
                     f"no gateway with a model answers at {host}:{settings.http_port}: make up, or wait for it"

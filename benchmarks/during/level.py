@@ -6,15 +6,12 @@ here, by the pages before the first mark and after the last.
 
 from __future__ import annotations
 
-import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
-from benchmarks.capacity import ROOT
 from benchmarks.errors import BenchmarkError
+from loadtest.slo import read_service_level
 
-DEFAULT = ROOT / "loadtest" / "slo.toml"
 _BOUND = "degraded_rate"
 
 
@@ -22,21 +19,15 @@ def set_apart(slo: Path, rest: Path) -> float | None:
     """The bound of degraded pages in `slo`, None if there is none; the other bounds are written to `rest`.
 
     Raises:
-        BenchmarkError: it cannot be read, or the bound is none. Of the others the load test says that.
+        BenchmarkError: it cannot be read, or is no service level.
     """
     try:
-        level = tomllib.loads(slo.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BenchmarkError(f"--slo: {slo}: {error}") from error
-    most = level.pop(_BOUND, None)
-    if most is not None and not (isinstance(most, int | float) and 0 <= most <= 1):
-        raise BenchmarkError(f"--slo: {slo}: {_BOUND}: {most!r} is no share from 0 to 1")
-    lines = [
-        f"# {slo} without {_BOUND}",
-        *(f"{json.dumps(name)} = {json.dumps(level[name], default=str)}" for name in level),
-    ]
-    rest.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return most
+        level = read_service_level(slo)
+    except ValueError as error:
+        raise BenchmarkError(str(error)) from error
+    others = level.model_dump(exclude={_BOUND}, exclude_none=True)
+    rest.write_text("".join(f"{name} = {bound!r}\n" for name, bound in others.items()), encoding="utf-8")
+    return level.degraded_rate
 
 
 def judged_outside(report: dict[str, Any], most: float) -> tuple[str, bool]:

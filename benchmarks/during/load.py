@@ -12,9 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.capacity import ROOT, USERS
+from benchmarks.capacity import ROOT, locust_command
 from benchmarks.errors import BenchmarkError
-from benchmarks.processes import TETHER
 
 _BEGINS_S = 90.0
 _ENDS_S = 90.0
@@ -97,13 +96,7 @@ def running_load(rate: float, marks: Path, report: Path, more: Sequence[str]) ->
     """
     marks.unlink(missing_ok=True)
     report.unlink(missing_ok=True)
-    command = [
-        *(sys.executable, "-S", "-E", str(TETHER), str(os.getpid())),
-        *(sys.executable, "-m", "locust", "-f", "loadtest/", "--headless", "--only-summary"),
-        # The last one counts.
-        *(*more, "-u", str(USERS), "--rate-per-user", repr(rate / USERS)),
-        *("--marks", str(marks), "--report", str(report)),
-    ]
+    command = locust_command(rate, report, more, "--marks", str(marks))
     # A session of its own: Ctrl-C reaches it by this process alone, which has something to put right first.
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
     load = RunningLoad(process, marks)

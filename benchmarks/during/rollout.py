@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ import grpc
 
 from benchmarks.during.load import Load
 from benchmarks.errors import BenchmarkError
+from benchmarks.processes import run_command
 from client.riptide.v1 import rollouts_pb2 as pb
 from client.riptide.v1.rollouts_pb2_grpc import RolloutsStub
 from features.operator_token import TOKEN_METADATA, operator_token
@@ -23,7 +24,7 @@ from inference.repository import versions_present
 
 _STEPS, _STEP_S = (10.0, 50.0, 100.0), 5.0
 """Shares of the users. A smaller one would wait long for the calls that are wanted of it."""
-_LONGEST_S = 600.0
+_LONGEST_S, _PUBLISHED_S = 600.0, 1800.0
 _CALL_S = 10.0
 _POLL_S = 0.25
 _MAY_HAVE_BEGUN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -53,10 +54,8 @@ class RolledOut:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        host = "127.0.0.1" if settings.operator_host == "0.0.0.0" else settings.operator_host
-        self._address = f"{host}:{settings.operator_port}"
         # As the client does: `http_proxy` is for the web.
-        channel = grpc.insecure_channel(self._address, options=[("grpc.enable_http_proxy", 0)])
+        channel = grpc.insecure_channel(settings.operator_target, options=[("grpc.enable_http_proxy", 0)])
         self._stub = RolloutsStub(channel)
 
     def prepare(self) -> None:
@@ -156,10 +155,8 @@ class RolledOut:
             )
         print(f"publishing {export} again, as a version to roll out", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "rollout", "publish", "--export", str(export)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BenchmarkError(f"it cannot be published again: {(done.stdout + done.stderr).strip()}")
-        print(done.stdout.strip().splitlines()[0], file=sys.stderr, flush=True)
+        done = run_command(command, os.environ, _PUBLISHED_S)
+        print(done.strip().splitlines()[0], file=sys.stderr, flush=True)
         return versions_present(folder)[-1]
 
     def _get(self) -> pb.Rollout:
@@ -169,7 +166,7 @@ class RolledOut:
             )
         except grpc.RpcError as error:
             raise BenchmarkError(
-                f"the driver of rollouts at {self._address} does not answer: {said(error)}"
+                f"the driver of rollouts at {self._settings.operator_target} does not answer: {said(error)}"
             ) from error
         return answer.rollout
 

@@ -61,7 +61,7 @@ class TritonKilled:
 
     def _is_called(self) -> bool | None:
         """Whether all workers call a version; None: the gateway does not say, so nothing is known."""
-        host = self._settings.gateway_target.rpartition(":")[0]
+        host = self._settings.gateway_host
         said = http_get(self._settings.http_port, "/metrics", host)
         ready = parse(said.decode()).samples.get((_READY, frozenset())) if said is not None else None
         return None if ready is None else ready == 1

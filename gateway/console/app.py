@@ -14,7 +14,7 @@ Messages are in protobuf's JSON mapping; calls and errors have the form that `co
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 
 import grpc
@@ -41,8 +41,6 @@ _AWAY = (
 )
 _OFF = "the console is off: the setting RIPTIDE_CONSOLE=1 offers it to all who reach this port\n"
 
-OPEN_TO_ALL = frozenset({"/metrics", "/healthz", "/readyz"})
-"""What monitoring asks for, under whatever name it knows this machine by."""
 HEADERS = {
     # What a title says is text, whatever it says; nothing comes from elsewhere, and nothing frames the page.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -53,8 +51,11 @@ HEADERS = {
 }
 
 
-def add_console(app: web.Application, settings: Settings) -> None:
-    """Adds the console to an application, or a sentence about it where it is off."""
+def add_console(app: web.Application, settings: Settings, open_to_all: Collection[str]) -> None:
+    """Adds the console to an application, or a sentence about it where it is off.
+
+    `open_to_all`: paths that monitoring asks for, under whatever name it knows this machine by.
+    """
     if not settings.offers_console:
         for path in ("/", "/console{rest:.*}", f"/{_RECOMMENDER.file.package}.{{rest:.*}}"):
             app.router.add_route("*", path, _off)
@@ -66,8 +67,7 @@ def add_console(app: web.Application, settings: Settings) -> None:
         settings.default_deadline_ms / 1000,
         f"no worker of the gateway answers at {settings.gateway_target}",
     )
-    operator = "127.0.0.1" if settings.operator_host == "0.0.0.0" else settings.operator_host
-    target = f"{operator}:{settings.operator_port}"
+    target = settings.operator_target
     driver = Backend(
         _ROLLOUTS,
         ("Promote", "RollBack"),
@@ -77,7 +77,7 @@ def add_console(app: web.Application, settings: Settings) -> None:
         headers=(TOKEN_METADATA,),
     )
     # The operator's service is on loopback for its token, which this port must not undo.
-    operates = guard.only_this_machine(settings)
+    operates = settings.is_on_loopback
     users, watched = Users(settings), Watched(driver, settings.state_dir)
 
     async def some_users(request: web.Request) -> web.Response:
@@ -110,16 +110,16 @@ def add_console(app: web.Application, settings: Settings) -> None:
         add_calls(app, driver)
     else:
         app.router.add_post(f"/{_ROLLOUTS.full_name}/{{method:.*}}", _away)
-    app.middlewares.append(_guarding(settings))
+    app.middlewares.append(_guarding(settings, open_to_all))
     app.cleanup_ctx.append(until_the_end)
 
 
-def _guarding(settings: Settings) -> Middleware:
+def _guarding(settings: Settings, open_to_all: Collection[str]) -> Middleware:
     hosts = {"localhost", settings.host.lower()}
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in OPEN_TO_ALL:
+        if request.path in open_to_all:
             return await handler(request)
         try:
             guard.check(request, hosts)

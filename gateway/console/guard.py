@@ -15,8 +15,6 @@ from collections.abc import Collection
 
 from aiohttp import web
 
-from features.settings import Settings
-
 _OWN = ("same-origin", "none")
 _LINK = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 
@@ -47,11 +45,6 @@ def check(request: web.Request, hosts: Collection[str]) -> None:
         raise web.HTTPForbidden(text="Sec-Fetch-Site, Origin: pages of other sites may not call this one\n")
     if request.method == "POST" and request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="Content-Type: must be application/json\n")
-
-
-def only_this_machine(settings: Settings) -> bool:
-    """Whether nobody else can reach the port: it is where the console is offered without being asked for."""
-    return settings.model_copy(update={"console": None}).offers_console
 
 
 def _from_here(request: web.Request, host: str) -> bool:

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "loadtest": {"client"},
     # It compares what is served with what was trained, and with servers of its own (benchmarks/peers) that
     # run the same SavedModel and make the same page.
-    "benchmarks": {"client", "features", "gateway", "inference", "training"},
+    "benchmarks": {"client", "features", "gateway", "inference", "loadtest", "training"},
     "stack": {"client", "features"},
 }
 # How a process is configured is one file for all: these read it though their package does not use features.

@@ -207,6 +207,7 @@ def command(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
         (("triton", "--seconds", "nan"), "--seconds: must be from 1 to 3600"),
         (("triton", "--marks=mine"), "--marks=mine: --marks is set here"),
         (("triton", "-t5s"), "-t5s: -t is set here"),
+        (("triton", "--master"), "--master: --master cannot be used here"),
     ],
 )
 def test_what_cannot_be_is_refused(words: tuple[str, ...], said: str) -> None:

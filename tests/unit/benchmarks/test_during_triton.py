@@ -38,17 +38,17 @@ def server(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def started(settings: Settings, name: str, repository: str | None = None) -> subprocess.Popen[bytes]:
+def started(settings: Settings, name: str, named_by: Settings | None = None) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [
             *(name, "-c", "read forever"),
-            f"--model-repository={repository or settings.model_repository.resolve()}",
+            f"--model-repository={settings.model_repository.resolve()}",
             f"--grpc-port={settings.triton_grpc_port}",
         ],
         executable="/bin/sh",
         stdin=subprocess.PIPE,
     )
-    path = pid_file(settings)
+    path = pid_file(named_by or settings)
     path.parent.mkdir(parents=True)
     path.write_text(f"{process.pid}\n")
     return process
@@ -195,14 +195,18 @@ def test_where_none_runs_it_says_so(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "repository"),
-    [("/usr/bin/editor", None), ("/opt/tritonserver/bin/tritonserver", "/srv/another")],
-    ids=["another program", "another deployment"],
+    ("name", "differs"),
+    [
+        ("/usr/bin/editor", {}),
+        ("/opt/tritonserver/bin/tritonserver", {"model_repository": Path("/srv/another")}),
+        ("/opt/tritonserver/bin/tritonserver", {"triton_grpc_port": 1}),
+    ],
+    ids=["another program", "another repository", "another port"],
 )
 def test_a_process_that_has_got_the_number_of_a_triton_is_not_killed(
-    settings: Settings, name: str, repository: str | None
+    settings: Settings, name: str, differs: dict[str, object]
 ) -> None:
-    with started(settings, name, repository) as process:
+    with started(settings.model_copy(update=differs), name, named_by=settings) as process:
         try:
             with pytest.raises(BenchmarkError, match="is not the tritonserver of these settings"):
                 TritonKilled(settings).happen(WatchedLoad())

@@ -160,3 +160,10 @@ def test_a_record_that_lacks_a_field_is_refused_by_its_name(missing: str) -> Non
 def test_bytes_that_are_no_record_are_refused(value: bytes) -> None:
     with pytest.raises(TrafficError, match="the rollout record"):
         parse_traffic(value)
+
+
+def test_it_tells_whom_pages_can_name() -> None:
+    assert Traffic(stable=1, salt="").answering == {(1, "stable")}
+    assert at(5).answering == {(1, "stable"), (1, "canary"), (2, "canary")}
+    arms = {(3, "e/control"), (4, "e/treatment"), (1, "e/control"), (1, "e/treatment")}
+    assert at(5, experiment=experiment(50, "e")).answering == arms

@@ -178,10 +178,13 @@ async def test_a_store_that_fails_leaves_the_record_in_force(routed: Routed) -> 
 async def test_it_tells_who_shares_the_users_as_the_record_wants_it(routed: Routed) -> None:
     router = await routed.look(1, 2)
     assert router.shares == (2, 0, 0.0), "no record: who serves is stable"
+    assert router.answering == {(2, "stable")}
     routed.record(candidate=2, percent=25)
     assert (await routed.look(1)).shares == (1, 2, 25.0), "whatever is ready"
     routed.record(2, candidate=2, experiment=EXPERIMENT)
     assert (await routed.look(1, 2)).shares == (1, 2, 50.0)
+    arms = {(1, "warm-start/control"), (2, "warm-start/treatment"), (1, "warm-start/treatment")}
+    assert router.answering == arms, "the stable version stands in for the treatment"
     routed.record(3)
     assert (await routed.look(1, 2)).shares == (1, 0, 0.0)
 

@@ -235,20 +235,20 @@ async def test_waiting_for_the_encoder_is_a_stage(path: RequestPath, spans: Span
 def test_a_caller_decides_and_chance_where_it_does_not(
     metadata: tuple[tuple[str, str], ...], never: bool, always: bool
 ) -> None:
-    assert Spans(1e-300).tracing.wants(metadata) is never
-    assert Spans(1.0).tracing.wants(metadata) is always
+    assert Spans(1e-300).tracing.takes(metadata) is never
+    assert Spans(1.0).tracing.takes(metadata) is always
 
 
 def test_callers_can_ask_for_so_many_traces_a_second_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     tracing = Spans(1e-300).tracing
     for now in (100.0, 101.5):
         monkeypatch.setattr("gateway.tracing.time.monotonic", lambda now=now: now)
-        assert [tracing.wants((SAMPLED,)) for _ in range(60)] == [True] * 50 + [False] * 10
+        assert [tracing.takes((SAMPLED,)) for _ in range(60)] == [True] * 50 + [False] * 10
 
 
 def test_chance_takes_the_share_that_is_asked_for() -> None:
     tracing = Spans(0.25).tracing
-    taken = sum(tracing.wants(()) for _ in range(10_000))
+    taken = sum(tracing.takes(()) for _ in range(10_000))
     assert 2_000 < taken < 3_000
 
 

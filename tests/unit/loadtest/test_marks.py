@@ -22,6 +22,14 @@ def test_marks_are_read_in_order_of_time(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("ahead_s", "is_mark"), [(0.9, True), (1.1, False)])
+def test_a_clock_may_be_a_second_ahead(tmp_path: Path, ahead_s: float, is_mark: bool) -> None:
+    path = tmp_path / "marks"
+    path.write_text(f"{NOW + ahead_s} now\n")
+    marks, problems = read_marks(path, NOW)
+    assert (len(marks), len(problems)) == ((1, 0) if is_mark else (0, 1))
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -8,7 +8,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from features.settings import Settings
 from gateway.console import app
+from gateway.http import serving
 
 PAGE = Path(app.__file__).with_name("page")
 FILES = sorted(PAGE.iterdir())
@@ -40,6 +42,21 @@ async def test_a_file_is_sent_as_what_it_is_and_asked_for_again(
 async def test_no_other_file_is_sent(http: aiohttp.ClientSession, path: str) -> None:
     async with http.get(path) as answer:
         assert answer.status == 404
+
+
+async def test_what_an_editor_leaves_there_is_not_sent(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = ["index.html~", ".app.js.swp", "notes.txt"]
+    page = tmp_path / "page"
+    page.mkdir()
+    for name in ["index.html", *left]:
+        (page / name).write_text("text")
+    monkeypatch.setattr(app, "_PAGE", page)
+    async with serving(settings), aiohttp.ClientSession(f"http://127.0.0.1:{settings.http_port}") as session:
+        for name, status in [("", 200), *((name, 404) for name in left)]:
+            async with session.get(f"/console/{name}") as answer:
+                assert answer.status == status, name
 
 
 def test_every_file_that_a_file_names_is_there() -> None:

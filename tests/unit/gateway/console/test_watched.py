@@ -80,6 +80,20 @@ async def test_nobody_looks_and_the_stream_is_closed_until_somebody_does(
     assert driver.opened == 2
 
 
+async def test_what_a_driver_has_said_before_the_stream_was_closed_is_not_told_as_news(
+    driver: FakeDriver, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "_IDLE_S", 0.3)
+    monkeypatch.setattr(watched, "_FIRST_S", 0.3)
+    assert (await ask(http))[0] == 200
+    async with asyncio.timeout(20):
+        while driver.open:
+            await asyncio.sleep(0.01)
+            await driver.speak()
+    driver.silent = True
+    assert (await ask(http))[0] == 503
+
+
 async def test_it_stays_open_while_somebody_looks(
     driver: FakeDriver, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
