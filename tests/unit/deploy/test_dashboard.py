@@ -1,11 +1,17 @@
-"""The dashboard can be read, and Grafana can load it."""
+"""The dashboard is one as Grafana's own models know it."""
 
 from __future__ import annotations
 
+import json
 import tomllib
 from itertools import combinations
+from typing import Any
 
+import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from tests.observability import FOLDER, dashboard_expressions, load_dashboard
 
@@ -14,6 +20,47 @@ DASHBOARD = load_dashboard()
 EVERYTHING = DASHBOARD["panels"]
 PANELS = [panel for panel in EVERYTHING if panel["type"] != "row"]
 VARIABLES = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+
+
+def passed_over(dashboard: dict[str, Any]) -> list[str]:
+    """Where what was written is not what Grafana's models have read: what they do not know they pass over."""
+    register_default_plugins()
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+
+    def differing(written: Any, read: Any, place: str) -> list[str]:
+        if isinstance(written, dict) and isinstance(read, dict):
+            pairs = [(f"{place}.{key}", each, read.get(key)) for key, each in written.items()]
+        elif isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+            pairs = [(f"{place}[{i}]", *both) for i, both in enumerate(zip(written, read, strict=True))]
+        else:
+            return [place] if written != read else []
+        return [found for name, one, other in pairs for found in differing(one, other, name)]
+
+    return differing(dashboard, read, "")
+
+
+def test_grafana_knows_every_field_of_it() -> None:
+    assert passed_over(DASHBOARD) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("", "refesh"),
+        (".templating.list[1]", "querry"),
+        (".panels[7]", "discription"),
+        (".panels[7].targets[0]", "legendFromat"),
+        (".panels[7].options.tooltip", "sorting"),
+        (".panels[7].fieldConfig.defaults", "units"),
+    ],
+)
+def test_a_misspelt_field_of_it_would_be_seen(place: str, name: str) -> None:
+    dashboard = json.loads(json.dumps(DASHBOARD))
+    node = dashboard
+    for step in place.replace("[", ".").replace("]", "").split(".")[1:]:
+        node = node[int(step) if step.isdigit() else step]
+    node[name] = "x"
+    assert passed_over(dashboard) == [f"{place}.{name}"]
 
 
 def test_it_has_its_rows_in_order() -> None:
