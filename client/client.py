@@ -47,8 +47,10 @@ _CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.enable_http_proxy", 0),
     # By default a lost connection is tried again after a second: longer than all retries of a call together.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # By its name a pause, but it is how long an attempt may take: a gateway that is far away or busy has to
+    # have greeted by then.
+    ("grpc.min_reconnect_backoff_ms", 2000),
 ]
 
 
