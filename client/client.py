@@ -48,9 +48,9 @@ _CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     # By default a lost connection is tried again after a second: longer than all retries of a call together.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # By its name a pause, but it is how long an attempt may take: a gateway that is far away or busy has to
-    # have greeted by then.
-    ("grpc.min_reconnect_backoff_ms", 2000),
+    # By its name a pause, but it is how long an attempt to connect may take: enough for a gateway that is far
+    # away or busy, and less than a call has, which else could not tell that nobody was reached.
+    ("grpc.min_reconnect_backoff_ms", 500),
 ]
 
 

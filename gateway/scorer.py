@@ -56,8 +56,10 @@ def triton_channel(target: str) -> grpc.aio.Channel:
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 500),
+            # By its name a pause, but it is how long an attempt to connect may take. Calls wait for it no
+            # longer than for an answer.
+            ("grpc.min_reconnect_backoff_ms", 2000),
         ],
     )
 

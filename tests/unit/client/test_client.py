@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
@@ -24,6 +23,7 @@ from client.errors import (
 )
 from client.riptide.v1 import recommender_pb2 as pb
 from client.riptide.v1.recommender_pb2_grpc import RecommenderServicer, add_RecommenderServicer_to_server
+from tests.far_away import far_away
 
 
 class Gateway(RecommenderServicer):
@@ -70,34 +70,17 @@ async def gateway() -> AsyncIterator[Gateway]:
     await server.stop(None)
 
 
-@asynccontextmanager
-async def far_away(address: str, delay_s: float) -> AsyncIterator[tuple[str, list[float]]]:
-    """The address of somebody who passes on what `address` says so much later, and when who connected."""
-    connected: list[float] = []
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(1 << 16):
-            writer.write(chunk)
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connected.append(time.monotonic())
-        from_server, to_server = await asyncio.open_connection(*address.split(":"))
-        asking = asyncio.create_task(pump(reader, to_server))
-        await asyncio.sleep(delay_s)
-        await asyncio.gather(asking, pump(from_server, writer), return_exceptions=True)
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield "{}:{}".format(*server.sockets[0].getsockname()), connected
-
-
 async def test_a_gateway_that_takes_a_while_to_greet_is_waited_for(gateway: Gateway) -> None:
-    async with (
-        far_away(gateway.address, 0.4) as (address, connected),
-        Client(address, timeout_s=20) as client,
-    ):
+    async with far_away(gateway.address, 0.15) as way, Client(way.address, timeout_s=20) as client:
         await client.recommend("u")
-    assert len(connected) == 1
+    assert way.connections == 1
+
+
+async def test_who_never_greets_is_no_gateway(gateway: Gateway) -> None:
+    async with far_away(gateway.address, math.inf) as way, Client(way.address, timeout_s=20) as client:
+        with pytest.raises(Unreachable):
+            await client.recommend("u")
+    assert way.connections >= 1
 
 
 async def test_every_call_carries_a_deadline(gateway: Gateway) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc
 import numpy as np
@@ -19,6 +20,7 @@ from gateway.errors import ModelUnavailable, VersionGone
 from gateway.fit import Tensor
 from gateway.scorer import Scorer, Scores, triton_channel
 from gateway.versions import ServingVersion
+from tests.far_away import far_away
 
 KEYS = np.array([[11, 12, 0], [13, 0, 0]], np.int64)
 SCORES = np.array([[0.5, 0.25, 0], [2, 0, 0]], np.float32)
@@ -55,16 +57,22 @@ class FakeTriton(GRPCInferenceServiceServicer):  # type: ignore[misc]  # generat
         return response
 
 
-@pytest.fixture
-async def fake() -> AsyncIterator[tuple[FakeTriton, Scorer]]:
-    fake, server = FakeTriton(), grpc.aio.server()
+@asynccontextmanager
+async def served(fake: FakeTriton) -> AsyncIterator[str]:
+    """The address at which it answers."""
+    server = grpc.aio.server()
     add_GRPCInferenceServiceServicer_to_server(fake, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    channel = triton_channel(f"127.0.0.1:{port}")
-    yield fake, Scorer(channel)
-    await channel.close()
+    yield f"127.0.0.1:{port}"
     await server.stop(0)
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[tuple[FakeTriton, Scorer]]:
+    fake = FakeTriton()
+    async with served(fake) as target, triton_channel(target) as channel:
+        yield fake, Scorer(channel)
 
 
 async def score(
@@ -149,6 +157,17 @@ async def test_an_answer_that_lacks_something_is_none(
     triton_.left_out = left_out
     with pytest.raises(ModelUnavailable, match="version 7 answered what is no answer"):
         await score(scorer, catalog)
+
+
+async def test_a_triton_that_takes_a_while_to_greet_is_waited_for() -> None:
+    async with (
+        served(FakeTriton()) as target,
+        far_away(target, 0.7) as way,
+        triton_channel(way.address) as channel,
+        asyncio.timeout(20),
+    ):
+        await channel.channel_ready()
+    assert way.connections == 1
 
 
 async def test_a_triton_that_hangs_is_not_waited_for_beyond_the_time_given(
