@@ -22,12 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.processes import TETHER
+from benchmarks.locust_command import ROOT, locust_command, why_refused
 from features.settings import load_settings
 from features.state_folder import make_state_folder
 
-ROOT = Path(__file__).parents[1]
-_USERS = 50
 _LEAST, _MOST = 1.0, 1e6
 _OVERTIME_S = 60.0
 
@@ -108,19 +106,6 @@ def search(trial: Callable[[float], Trial], start: float, precision: float) -> C
             return Capacity(rate, "; ".join(above.reasons), trials)
         above = again
     return Capacity(0.0, "; ".join(above.reasons), trials)
-
-
-def locust_command(rate: float, report: Path, more: Sequence[str], *ours: str) -> list[str]:
-    """`locust -f loadtest/` in an open loop of so many pages a second, which ends with this process.
-
-    `more` are options of who asks for the test, `ours` those of who makes the command: of one that is given
-    twice, the last counts.
-    """
-    return [
-        *(sys.executable, "-S", "-E", str(TETHER), str(os.getpid())),
-        *(sys.executable, "-m", "locust", "-f", "loadtest/", "--headless", "--only-summary"),
-        *(*more, "-u", str(_USERS), "--rate-per-user", repr(rate / _USERS), "--report", str(report), *ours),
-    ]
 
 
 def run_locust(rate: float, seconds: float, report: Path, more: Sequence[str] = ()) -> Trial:
@@ -219,6 +204,8 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     for name, least, most in (("start", _LEAST, _MOST), ("seconds", 1, 3600), ("precision", 0.01, 1)):
         if not least <= getattr(arguments, name) <= most:
             parser.error(f"--{name}: must be from {least:g} to {most:g}")
+    if refusal := why_refused(more):
+        parser.error(refusal)
     return arguments, more
 
 

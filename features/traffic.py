@@ -62,7 +62,7 @@ class Traffic(BaseModel):
 
     @property
     def answering(self) -> frozenset[tuple[int, str]]:
-        """Versions and cohorts that pages can name: the stable version stands in for each of the others."""
+        """Versions and cohorts that pages are meant to name; the stable version stands in for the others."""
         if (experiment := self.experiment) is not None:
             control, treatment = experiment.arms
             meant = {(experiment.control, control), (experiment.treatment, treatment)}

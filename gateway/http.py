@@ -119,8 +119,9 @@ def _plain(status: int, sentence: str) -> web.Response:
 
 
 async def _health(settings: Settings) -> list[str]:
-    target = f"{settings.host}:{settings.grpc_port}"
-    async with grpc.aio.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    async with grpc.aio.insecure_channel(
+        settings.gateway_target, options=[("grpc.enable_http_proxy", 0)]
+    ) as channel:
         check = HealthStub(channel).Check
         answers: list[str] = []
         for service in (SERVICE.full_name, MODEL_SERVICE):

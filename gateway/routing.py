@@ -103,10 +103,12 @@ class Router:
 
     @property
     def answering(self) -> frozenset[tuple[int, str]]:
-        """Versions and cohorts that pages can name, but for what operators pin."""
-        if self._traffic is None:
-            return frozenset({(self.catalog_version, STABLE)})
-        return self._traffic.answering
+        """Versions and cohorts that pages can name, but for what operators pin: also those of the version
+        that stands in for the stable one, or whose fallback pages are shown.
+        """
+        meant = self._traffic.answering if self._traffic is not None else frozenset()
+        cohorts = {cohort for _, cohort in meant} or {STABLE}
+        return meant | {(self.catalog_version, cohort) for cohort in cohorts}
 
     def choose(self, user_id: str, pinned: int | None = None) -> Choice:
         """Where a call of this user goes, or one for which an operator has `pinned` a version."""

@@ -116,7 +116,8 @@ class Tracing:
 
     def takes(self, metadata: Metadata) -> bool:
         """Whether a call is traced: as its caller says, else by chance. To be asked once for each call: what
-        callers may ask for in a second is used up by it."""
+        callers may ask for in a second is used up by it.
+        """
         parent = _parent_of(metadata)
         if parent is not None:
             if not parent.trace_flags.sampled:

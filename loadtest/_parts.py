@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from loadtest._histogram import Histogram
 from loadtest._marks import Mark
-from loadtest._tally import FAILED, FULL, NOTHING_KNOWN, Tally, is_degraded
+from loadtest._tally import FAILED, Tally, is_degraded
 from loadtest.slo import ServiceLevel
 
 _PARTS = 10
@@ -71,8 +71,10 @@ class Part:
 def moments(tally: Tally) -> list[Moment]:
     """When pages were degraded or failed, each kind by itself, the earliest first."""
     found = []
-    wrong = {outcome for second in tally.seconds.values() for outcome in second.outcomes}
-    for outcome in wrong - {FULL, NOTHING_KNOWN}:
+    seen = {outcome for second in tally.seconds.values() for outcome in second.outcomes}
+    for outcome in seen:
+        if not (is_degraded(outcome) or outcome.startswith(FAILED)):
+            continue
         spans: list[list[int]] = []
         for at in sorted(tally.seconds):
             if tally.seconds[at].outcomes[outcome]:

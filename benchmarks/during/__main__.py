@@ -21,24 +21,13 @@ from benchmarks.during.rollout import RolledOut
 from benchmarks.during.store import SlowStore
 from benchmarks.during.triton import TritonKilled
 from benchmarks.errors import BenchmarkError, translated
+from benchmarks.locust_command import why_refused
 from benchmarks.processes import serves_model
 from features.settings import Settings, load_settings
 from features.state_folder import make_state_folder
 from loadtest.slo import DEFAULT
 
-_OURS = (
-    "--run-time",
-    "--users",
-    "--rate-per-user",
-    "--marks",
-    "--report",
-    "--slo",
-    "--host",
-    "-t",
-    "-u",
-    "-H",
-)
-_NOT_HERE = ("--worker", "--master")
+_OURS = ("--marks", "--slo", "--host", "-H")
 
 
 class Scenario(Protocol):
@@ -136,22 +125,9 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     for name, least, most in (("rate", 1, 1e5), ("seconds", 1, 3600)):
         if not least <= getattr(arguments, name) <= most:
             parser.error(f"--{name}: must be from {least:g} to {most:g}")
-    for word in more:
-        if option := set_here(word):
-            why = "is set here, not by who calls this" if option in _OURS else "cannot be used here"
-            parser.error(f"{word}: {option} {why}")
+    if refusal := why_refused(more, *_OURS):
+        parser.error(refusal)
     return arguments, more
-
-
-def set_here(word: str) -> str | None:
-    """The option that this word would set, of those that nobody else may: Locust takes `-u10`, too, and the
-    beginning of a name.
-    """
-    if word.startswith("--"):
-        return next(
-            (option for option in (*_OURS, *_NOT_HERE) if option.startswith(word.split("=")[0])), None
-        )
-    return next((option for option in _OURS if word[:2] == option), None)
 
 
 def main() -> int:

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.capacity import ROOT, locust_command
 from benchmarks.errors import BenchmarkError
+from benchmarks.locust_command import ROOT, locust_command
 
 _BEGINS_S = 90.0
 _ENDS_S = 90.0

@@ -155,7 +155,10 @@ class RolledOut:
             )
         print(f"publishing {export} again, as a version to roll out", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "rollout", "publish", "--export", str(export)]
-        done = run_command(command, os.environ, _PUBLISHED_S)
+        try:
+            done = run_command(command, os.environ, _PUBLISHED_S)
+        except BenchmarkError as error:
+            raise BenchmarkError(f"version {record.stable} cannot be published again: {error}") from error
         print(done.strip().splitlines()[0], file=sys.stderr, flush=True)
         return versions_present(folder)[-1]
 

@@ -330,6 +330,8 @@ async def test_metrics_tell_calls_batches_caches_and_degraded_pages(
         "riptide_stable_version",
     ):
         assert deployment.counted(wanted) > 0
+    expected = 'riptide_pages_total{cohort="stable",outcome="STORE_UNAVAILABLE",version="1"}'
+    assert deployment.counted(expected) >= 0, "there before there is such a page"
 
 
 def test_health_says_that_gateway_and_model_serve(deployment: Deployment) -> None:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "rollout": {"client", "features", "inference"},
     "loadtest": {"client"},
     # It compares what is served with what was trained, and with servers of its own (benchmarks/peers) that
-    # run the same SavedModel and make the same page.
+    # run the same SavedModel and make the same page. A service level is read as the load test reads it.
     "benchmarks": {"client", "features", "gateway", "inference", "loadtest", "training"},
     "stack": {"client", "features"},
 }

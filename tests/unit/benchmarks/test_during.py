@@ -17,7 +17,7 @@ import grpc
 import psutil
 import pytest
 
-from benchmarks.during.__main__ import run, set_here
+from benchmarks.during.__main__ import run
 from benchmarks.during.load import Load
 from benchmarks.errors import BenchmarkError
 from client.riptide.v1 import recommender_pb2 as pb
@@ -206,37 +206,15 @@ def command(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
         (("triton", "--rate", "0"), "--rate: must be from 1 to 100000"),
         (("triton", "--seconds", "nan"), "--seconds: must be from 1 to 3600"),
         (("triton", "--marks=mine"), "--marks=mine: --marks is set here"),
+        (("triton", "--slo", "mine", "--ho", "other:1"), "--ho: --host is set here"),
         (("triton", "-t5s"), "-t5s: -t is set here"),
-        (("triton", "--master"), "--master: --master cannot be used here"),
+        (("triton", "--master"), "--master: --master cannot be used here; --processes can"),
     ],
 )
 def test_what_cannot_be_is_refused(words: tuple[str, ...], said: str) -> None:
     done = command(*words)
     assert done.returncode == 2
     assert said in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("word", "option"),
-    [
-        ("-u10", "-u"),
-        ("-t=5s", "-t"),
-        ("-Hother:1", "-H"),
-        ("--ho", "--host"),
-        ("--user", "--users"),
-        ("--run-t=5s", "--run-time"),
-        ("--rate-per", "--rate-per-user"),
-        ("--mark", "--marks"),
-        ("--sl", "--slo"),
-        ("--worker", "--worker"),
-        ("--anonymous", None),
-        ("--processes", None),
-        ("Plain", None),
-        ("-1", None),
-    ],
-)
-def test_an_option_that_is_set_here_is_known_however_it_is_written(word: str, option: str | None) -> None:
-    assert set_here(word) == option
 
 
 def test_without_a_deployment_it_says_so(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The dashboard is one as Grafana's own models know it."""
+"""The dashboard can be read; its fields are those of Grafana's own models."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def passed_over(dashboard: dict[str, Any]) -> list[str]:
     """Where what was written is not what Grafana's models have read: what they do not know they pass over."""
     register_default_plugins()
     read = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+    missing = object()
 
     def differing(written: Any, read: Any, place: str) -> list[str]:
         if isinstance(written, dict) and isinstance(read, dict):
-            pairs = [(f"{place}.{key}", each, read.get(key)) for key, each in written.items()]
+            pairs = [(f"{place}.{key}", each, read.get(key, missing)) for key, each in written.items()]
         elif isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
             pairs = [(f"{place}[{i}]", *both) for i, both in enumerate(zip(written, read, strict=True))]
         else:
@@ -61,6 +62,10 @@ def test_a_misspelt_field_of_it_would_be_seen(place: str, name: str) -> None:
         node = node[int(step) if step.isdigit() else step]
     node[name] = "x"
     assert passed_over(dashboard) == [f"{place}.{name}"]
+
+
+def test_panels_are_of_the_kinds_that_grafana_brings() -> None:
+    assert {panel["type"] for panel in EVERYTHING} <= {"row", "stat", "timeseries", "heatmap"}
 
 
 def test_it_has_its_rows_in_order() -> None:

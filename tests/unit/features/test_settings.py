@@ -15,6 +15,15 @@ def test_without_any_variable_everything_is_on_loopback_and_the_documented_ports
     assert settings.triton_target == "127.0.0.1:8001"
 
 
+def test_where_all_addresses_are_bound_that_of_this_machine_is_called() -> None:
+    settings = Settings(host="0.0.0.0", operator_host="0.0.0.0")
+    assert settings.gateway_host == "127.0.0.1"
+    assert settings.gateway_target == "127.0.0.1:50051"
+    assert settings.operator_target == "127.0.0.1:50052"
+    apart = Settings(host="10.0.0.1", operator_host="10.0.0.2")
+    assert (apart.gateway_target, apart.operator_target) == ("10.0.0.1:50051", "10.0.0.2:50052")
+
+
 def test_a_remote_triton_is_called_instead_of_the_one_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RIPTIDE_TRITON_ADDRESS", "triton.example:9001")
     assert load_settings().triton_target == "triton.example:9001"

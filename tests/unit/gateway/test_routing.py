@@ -185,7 +185,12 @@ async def test_it_tells_who_shares_the_users_as_the_record_wants_it(routed: Rout
     assert (await routed.look(1, 2)).shares == (1, 2, 50.0)
     arms = {(1, "warm-start/control"), (2, "warm-start/treatment"), (1, "warm-start/treatment")}
     assert router.answering == arms, "the stable version stands in for the treatment"
-    routed.record(3)
+    routed.record(3, candidate=3, percent=25)
+    assert (await routed.look(2)).answering == {
+        *((1, "stable"), (1, "canary"), (3, "canary")),
+        *((2, "stable"), (2, "canary")),  # it stands in
+    }
+    routed.record(4)
     assert (await routed.look(1, 2)).shares == (1, 0, 0.0)
 
 

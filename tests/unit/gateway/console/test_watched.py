@@ -84,13 +84,13 @@ async def test_what_a_driver_has_said_before_the_stream_was_closed_is_not_told_a
     driver: FakeDriver, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watched, "_IDLE_S", 0.3)
-    monkeypatch.setattr(watched, "_FIRST_S", 0.3)
     assert (await ask(http))[0] == 200
     async with asyncio.timeout(20):
         while driver.open:
             await asyncio.sleep(0.01)
             await driver.speak()
     driver.silent = True
+    monkeypatch.setattr(watched, "_FIRST_S", 0.3)
     assert (await ask(http))[0] == 503
 
 
