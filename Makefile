@@ -44,8 +44,16 @@ down: $(OURS)/.installed ## end what `make up` started, after the calls in fligh
 status: $(OURS)/.installed ## whether it is up, and where
 	@$(PY) -m stack status || test $$? -eq 1  # "not up" is an answer, too
 
+# Some side by side. Those that start whole deployments, and look at how they answer, want the machine for themselves.
 test: env ## all tests, unit to end-to-end, that need nothing but the locks; TEST="tests/unit -k page": of these, some
+ifdef TEST
 	@$(PY) -m pytest $(TEST)
+else
+	@$(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile tests/contract tests/unit; first=$$?; \
+	  test $$first -le 1 || exit $$first; \
+	  $(PY) -m pytest tests/integration tests/e2e || exit; \
+	  test $$first = 0 || { echo "tests/contract or tests/unit failed: see above" >&2; exit $$first; }
+endif
 
 test-console: ## the console in a browser; needs Chromium and the stack's environments
 	@command -v chromium >/dev/null || { echo "no chromium is on the PATH: install it first (Debian: apt install chromium)" >&2; exit 2; }

@@ -166,3 +166,39 @@ def test_the_test_of_the_console_installs_no_environment(tmp_path: Path) -> None
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "ours or triton is not there: make env installs them"
     assert [path.name for path in tmp_path.iterdir()] == ["tools"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "fails", "runs"),
+    [
+        ([0, 0], False, ["tests/contract tests/unit", "tests/integration tests/e2e"]),
+        ([1, 0], True, ["tests/contract tests/unit", "tests/integration tests/e2e"]),
+        ([0, 1], True, ["tests/contract tests/unit", "tests/integration tests/e2e"]),
+        ([2, 0], True, ["tests/contract tests/unit"]),  # somebody pressed Ctrl-C
+    ],
+)
+def test_all_tests_run_and_one_that_fails_is_not_lost(
+    tmp_path: Path, statuses: list[int], fails: bool, runs: list[str]
+) -> None:
+    done = make("-o", "env", f"PY={python_that_ends(tmp_path, statuses)}", "test", "TEST=")
+    assert (done.returncode != 0) is fails
+    said = (tmp_path / "said").read_text().splitlines()
+    assert [" ".join(word for word in line.split() if word.startswith("tests/")) for line in said] == runs
+
+
+def test_of_the_tests_those_that_are_named_run(tmp_path: Path) -> None:
+    done = make("-o", "env", f"PY={python_that_ends(tmp_path, [0])}", "test", "TEST=tests/unit -k 'a page'")
+    assert done.returncode == 0
+    assert (tmp_path / "said").read_text() == "-m pytest tests/unit -k a page\n"
+
+
+def python_that_ends(folder: Path, statuses: list[int]) -> Path:
+    """A Python that says in a file what it is called with, and ends so, one call after the other."""
+    python = folder / "python"
+    for number, status in enumerate(statuses, 1):
+        (folder / f"status-{number}").write_text(f"{status}")
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >> {folder}/said\nexit $(cat {folder}/status-$(wc -l < {folder}/said))\n'
+    )
+    python.chmod(0o755)
+    return python
