@@ -28,6 +28,18 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def look_and_go_away(
+    driver: FakeDriver, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Returns when the stream is closed."""
+    monkeypatch.setattr(watched, "_IDLE_S", 0.3)
+    assert (await ask(http))[0] == 200
+    async with asyncio.timeout(20):
+        while driver.open:
+            await asyncio.sleep(0.01)
+            await driver.speak()
+
+
 async def test_the_newest_state_is_answered_in_the_json_mapping(
     driver: FakeDriver, http: aiohttp.ClientSession
 ) -> None:
@@ -68,12 +80,7 @@ async def test_a_token_that_lets_watch_alone_is_shown_and_not_told(
 async def test_nobody_looks_and_the_stream_is_closed_until_somebody_does(
     driver: FakeDriver, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "_IDLE_S", 0.3)
-    assert (await ask(http))[0] == 200
-    async with asyncio.timeout(20):
-        while driver.open:
-            await asyncio.sleep(0.01)
-            await driver.speak()
+    await look_and_go_away(driver, http, monkeypatch)
     driver.state = pb.RolloutsWatchResponse(rollout=pb.Rollout(stable=9))
     status, answer = await ask(http)
     assert (status, answer["rollout"]["stable"]) == (200, "9")  # type: ignore[index]
@@ -83,12 +90,7 @@ async def test_nobody_looks_and_the_stream_is_closed_until_somebody_does(
 async def test_what_a_driver_has_said_before_the_stream_was_closed_is_not_told_as_news(
     driver: FakeDriver, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "_IDLE_S", 0.3)
-    assert (await ask(http))[0] == 200
-    async with asyncio.timeout(20):
-        while driver.open:
-            await asyncio.sleep(0.01)
-            await driver.speak()
+    await look_and_go_away(driver, http, monkeypatch)
     driver.silent = True
     monkeypatch.setattr(watched, "_FIRST_S", 0.3)
     assert (await ask(http))[0] == 503
