@@ -11,28 +11,26 @@ none. No user id is in them.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from random import random
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from opentelemetry.context import Context
 from opentelemetry.trace import (
     Link,
-    NonRecordingSpan,
-    Span,
     SpanContext,
     SpanKind,
     Status,
     StatusCode,
     TraceFlags,
-    Tracer,
     format_span_id,
     format_trace_id,
-    set_span_in_context,
 )
 
 from features.store import StoreError
@@ -48,53 +46,76 @@ refuses the call of all who share the batch."""
 _PARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _MOST_ASKED_PER_S = 50
 """Traces that callers may ask a worker for. A traced call costs it some half more; beyond, chance decides."""
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_UNSET = Status(StatusCode.UNSET)
 
 Metadata = Collection[tuple[str, str | bytes]]
+
+
+@dataclass(slots=True, eq=False)
+class Span:
+    """A span that has not ended."""
+
+    name: str
+    context: SpanContext
+    parent: SpanContext | None
+    kind: SpanKind
+    began: int
+    """Unix time, nanoseconds."""
+    links: Sequence[Link] = ()
+    attributes: dict[str, str | int | float] = field(default_factory=dict)
+    status: Status = _UNSET
 
 
 class Trace:
     """The trace of one call, while it is answered."""
 
-    __slots__ = ("_began", "_context", "_span", "_tracer")
+    __slots__ = ("_began", "_call", "_tracing")
 
-    def __init__(self, tracer: Tracer, name: str, parent: Context, **attributes: str) -> None:
+    def __init__(self, tracing: Tracing, method: str, parent: SpanContext | None) -> None:
         # One look at the clock for the whole trace: a step of it would put stages out of their order.
         self._began = time.time_ns() - time.perf_counter_ns()
-        self._tracer = tracer
-        self._span = tracer.start_span(
-            name, parent, SpanKind.SERVER, attributes, start_time=self._at(time.perf_counter())
-        )
-        self._context = set_span_in_context(self._span)
+        self._tracing = tracing
+        self._call = self._open(method, time.perf_counter(), parent, SpanKind.SERVER)
+        self._call.attributes.update({"rpc.system.name": "grpc", "rpc.method": method})
 
     def _at(self, moment: float) -> int:
         """Unix time, nanoseconds, of a moment on the clock of `time.perf_counter`, seconds."""
         return self._began + int(moment * 1e9)
 
+    def _open(
+        self,
+        name: str,
+        began: float,
+        parent: SpanContext | None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        links: Sequence[Link] = (),
+    ) -> Span:
+        return Span(name, self._tracing.below(parent), parent, kind, self._at(began), links)
+
     def begin(self, stage: str, *, kind: SpanKind, links: Sequence[Link]) -> Span:
         """A span of a stage that begins now."""
-        now = self._at(time.perf_counter())
-        return self._tracer.start_span(stage, self._context, kind, links=links, start_time=now)
+        return self._open(stage, time.perf_counter(), self._call.context, kind, links)
 
     def finish(self, stage: Span) -> None:
         """Ends it now."""
-        stage.end(self._at(time.perf_counter()))
+        self._tracing.ended(stage, self._at(time.perf_counter()))
 
     def past(self, stage: str, began: float, ended: float) -> None:
         """A stage that is over; moments on the clock of `time.perf_counter`, seconds."""
-        span = self._tracer.start_span(stage, self._context, start_time=self._at(began))
-        span.end(self._at(ended))
+        self._tracing.ended(self._open(stage, began, self._call.context), self._at(ended))
 
     def tell(self, **attributes: str | int | float) -> None:
         """Attributes of the call, `riptide.NAME`."""
         for name, value in attributes.items():
-            self._span.set_attribute(f"riptide.{name}", value)
+            self._call.attributes[f"riptide.{name}"] = value
 
     def end(self, code: str, *, is_fault: bool) -> None:
         """The call has ended with this gRPC status. `is_fault`: the service's, not the caller's."""
-        self._span.set_attribute("rpc.response.status_code", code)
+        self._call.attributes["rpc.response.status_code"] = code
         if is_fault:
-            self._span.set_status(Status(StatusCode.ERROR, code))
-        self.finish(self._span)
+            self._call.status = Status(StatusCode.ERROR, code)
+        self.finish(self._call)
 
 
 class Tracing:
@@ -103,16 +124,19 @@ class Tracing:
     def __init__(self, ratio: float, processor: SpanProcessor) -> None:
         """`ratio`: the share of the calls to trace whose caller does not say, above 0 to 1."""
         # Not above: only those who trace have to wait for it at their start.
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         self._ratio = ratio
         self._asked = 0
         self._second = 0
-        # Its own moment of ending, below: by default a process that exits would wait for a collector.
-        self._provider = TracerProvider(ALWAYS_ON, _resource(), shutdown_on_exit=False)
-        self._provider.add_span_processor(processor)
-        self._tracer = self._provider.get_tracer("riptide.gateway")
+        self._processor = processor
+        # What a tracer of the SDK makes in the end, without samplers, limits and locks on the way.
+        self._readable = partial(
+            ReadableSpan, resource=_resource(), instrumentation_scope=InstrumentationScope("riptide.gateway")
+        )
+        self._ids = RandomIdGenerator()
 
     def takes(self, metadata: Metadata) -> bool:
         """Whether a call is traced: as its caller says, else by chance. To be asked once for each call: what
@@ -132,14 +156,32 @@ class Tracing:
     def begin(self, method: str, metadata: Metadata) -> Trace:
         """The trace of a call of `PACKAGE.SERVICE/METHOD` that begins now, as part of its caller's if it has
         one."""
-        parent, context = _parent_of(metadata), Context()
-        if parent is not None:
-            context = set_span_in_context(NonRecordingSpan(parent), context)
-        return Trace(self._tracer, method, context, **{"rpc.system.name": "grpc", "rpc.method": method})
+        return Trace(self, method, _parent_of(metadata))
+
+    def below(self, parent: SpanContext | None) -> SpanContext:
+        """The context of a new span: in its parent's trace, or in a new one."""
+        trace_id = parent.trace_id if parent is not None else self._ids.generate_trace_id()
+        return SpanContext(trace_id, self._ids.generate_span_id(), is_remote=False, trace_flags=_SAMPLED)
+
+    def ended(self, span: Span, at: int) -> None:
+        """Sends a span that has ended at a Unix time, nanoseconds."""
+        self._processor.on_end(
+            self._readable(
+                span.name,
+                span.context,
+                span.parent,
+                attributes=span.attributes,
+                links=span.links,
+                kind=span.kind,
+                status=span.status,
+                start_time=span.began,
+                end_time=at,
+            )
+        )
 
     def close(self, timeout_s: float) -> None:
         """Sends what is left, as far as the collector takes it in that time."""
-        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending = threading.Thread(target=self._processor.shutdown, daemon=True)
         ending.start()
         ending.join(timeout_s)
 
@@ -159,7 +201,7 @@ class Stage:
         for trace in traces:
             if trace is None:
                 continue
-            links = [Link(self._spans[0][1].get_span_context())] if self._spans else []
+            links = [Link(self._spans[0][1].context)] if self._spans else []
             self._spans.append((trace, trace.begin(name, kind=kind, links=links)))
 
     @property
@@ -167,14 +209,14 @@ class Stage:
         """What tells who is called of the first trace; None without one."""
         if not self._spans:
             return None
-        own = self._spans[0][1].get_span_context()
+        own = self._spans[0][1].context
         parent = f"00-{format_trace_id(own.trace_id)}-{format_span_id(own.span_id)}-{own.trace_flags:02x}"
         return ((PARENT_METADATA, parent),)
 
     def tell(self, **attributes: str | int | float) -> None:
         """Attributes of each span, `riptide.NAME`."""
         for _, span in self._spans:
-            span.set_attributes({f"riptide.{name}": value for name, value in attributes.items()})
+            span.attributes.update({f"riptide.{name}": value for name, value in attributes.items()})
 
     def __enter__(self) -> Stage:
         return self
@@ -186,13 +228,15 @@ class Stage:
             if isinstance(error, Exception):  # a caller that hangs up is none
                 # What others say of their errors may name a user; our own sentences do not.
                 sentence = f": {error}" if isinstance(error, GatewayError | StoreError) else ""
-                span.set_status(Status(StatusCode.ERROR, type(error).__name__ + sentence))
+                span.status = Status(StatusCode.ERROR, type(error).__name__ + sentence)
             trace.finish(span)
 
 
 def exported(ratio: float, url: str) -> Tracing | None:
-    """Tracing into the collector at `url` (OTLP over HTTP); None for a ratio of 0."""
-    if not ratio:
+    """Tracing into the collector at `url` (OTLP over HTTP); None for a ratio of 0, or where OpenTelemetry's
+    own switch, `OTEL_SDK_DISABLED`, is on.
+    """
+    if not ratio or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -32,6 +33,8 @@ from tests.unit.gateway.request_path import RequestPath
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, NOT_SAMPLED = (("traceparent", f"00-{TRACE}-{CALLER}-{flags}") for flags in ("01", "00"))
 CALL = "riptide.v1.Recommender/Recommend"
+A_MICROSECOND = 1000
+"""What a float takes off, nanoseconds."""
 
 
 class Spans:
@@ -77,11 +80,15 @@ async def test_a_page_has_a_span_for_each_stage_and_triton_is_told_the_models(
     path: RequestPath, spans: Spans
 ) -> None:
     path.saw("alice", "1")
+    before = time.time_ns() - A_MICROSECOND
     trace = spans.tracing.begin(CALL, (SAMPLED, ("tracestate", "shop=alice")))
     await path.page("alice", trace=trace)
     trace.end("OK", is_fault=False)
     assert spans.names() == ["features", "model", "page", "queue", CALL]
     [call] = spans.named(CALL)
+    assert call.instrumentation_scope is not None
+    assert call.instrumentation_scope.name == "riptide.gateway"
+    assert before <= times(call)[0] <= times(call)[1] <= time.time_ns() + A_MICROSECOND
     assert call.kind is SpanKind.SERVER
     assert call.parent is not None
     assert (ids(call)[0], f"{call.parent.span_id:016x}") == (TRACE, CALLER)
@@ -103,7 +110,7 @@ async def test_the_stages_follow_each_other(path: RequestPath, spans: Spans) -> 
     await path.page("u", trace=spans.tracing.begin(CALL, ()))
     one_after_the_other = [times(spans.named(stage)[0]) for stage in ("queue", "features", "model", "page")]
     for (_, ended), (began, _) in pairwise(one_after_the_other):
-        assert began >= ended - 1000, "but for what a float takes off"
+        assert began >= ended - A_MICROSECOND
 
 
 async def test_calls_that_are_joined_have_traces_of_their_own_and_the_others_none(
@@ -155,7 +162,7 @@ async def test_calls_that_end_without_the_model_have_no_part_in_its_span(
     )
     assert left.cancelled()
     [model] = spans.named("model")
-    assert model.context.trace_id == warm._span.get_span_context().trace_id
+    assert model.context.trace_id == warm._call.context.trace_id
     assert not model.links
 
 
@@ -174,7 +181,7 @@ async def test_a_stage_that_fails_says_so_and_the_fallback_page_is_a_stage(
     assert page.degraded is Degraded.MODEL_UNAVAILABLE
     assert spans.names() == ["features", "model", "page", "queue"]
     [model] = spans.named("model")
-    assert times(spans.named("page")[0])[0] >= times(model)[1] - 1000
+    assert times(spans.named("page")[0])[0] >= times(model)[1] - A_MICROSECOND
     assert model.status.status_code is StatusCode.ERROR
     assert model.status.description == "ModelUnavailable: told to fail"
     path.scorer.error = ValueError("of alice")
@@ -212,7 +219,7 @@ async def test_waiting_for_the_encoder_is_a_stage(path: RequestPath, spans: Span
     moments = sorted((times(span), span.name) for span in spans.ended)
     assert [name for _, name in moments] == in_turn, "with the batch that it comes back to it is read again"
     for ((_, ended), _), ((began, _), _) in pairwise(moments):
-        assert began >= ended - 1000
+        assert began >= ended - A_MICROSECOND
 
 
 @pytest.mark.parametrize(
@@ -377,8 +384,12 @@ def test_the_environment_names_the_service(monkeypatch: pytest.MonkeyPatch) -> N
     assert attributes["deployment.environment.name"] == "test"
 
 
-def test_a_ratio_of_0_traces_nothing() -> None:
+def test_a_ratio_of_0_traces_nothing_and_neither_does_an_sdk_that_is_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert exported(0, "http://localhost:4318/v1/traces") is None
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "True")
+    assert exported(1, "http://localhost:4318/v1/traces") is None
 
 
 def test_a_collector_that_hangs_keeps_no_worker_from_ending() -> None:
