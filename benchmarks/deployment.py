@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,12 @@ class Deployment:
         target = recommend(grpc_port, self.users)
         warm(target)
         return Server(name, target, processes, http_port)
+
+    @contextmanager
+    def for_a_while(self) -> Iterator[Deployment]:
+        """The same deployment; gateways that are started on this end with the block."""
+        with ExitStack() as stack:
+            yield replace(self, _stack=stack)
 
     def drive(self) -> bool:
         """Starts the driver; whether it got an encoder ready in time.

@@ -22,7 +22,7 @@ _SCRAPE = "scrape, ms"
 
 
 def run(bench: Bench) -> Section:
-    """Measures, in turn, three gateways on one Triton."""
+    """Measures, in turn, three gateways on one Triton, started anew for each round."""
     model = small(bench)
     section = Section(
         f"Being looked at: {bench.in_flight} calls in flight, small model ({model.items} items)",
@@ -33,19 +33,21 @@ def run(bench: Bench) -> Section:
         port, log = free_port(), bench.log("trace-sink")
         sink = stack.enter_context(running(log, "benchmarks.observability", "--port", str(port)))
         wait("the sink of traces", log, sink, lambda: listens(port))
-        # No metrics, so nothing to read failures from: the generator's own count has to do.
-        uncounted = replace(deployment.gateway(UNCOUNTED, metrics=False), metrics_port=None)
-        traced = deployment.gateway(
-            TRACED,
-            trace_ratio=TRACE_RATIO,
-            variables={"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"},
-        )
-        servers = [uncounted, deployment.gateway(COUNTED), traced]
         for number in range(1, bench.rounds + 1):
-            for server in in_turn(servers, number):
-                more = scraped(server)
-                row = measure(bench, server, number, in_flight=bench.in_flight, more=more)
-                section.measured.append(row)
+            # Each round has processes of its own: what makes one quicker than another for as long as it
+            # lives, say where its memory lies, would pass for what is measured.
+            with deployment.for_a_while() as gateways:
+                # No metrics, so nothing to read failures from: the generator's own count has to do.
+                uncounted = replace(gateways.gateway(UNCOUNTED, metrics=False), metrics_port=None)
+                traced = gateways.gateway(
+                    TRACED,
+                    trace_ratio=TRACE_RATIO,
+                    variables={"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"},
+                )
+                for server in in_turn([uncounted, gateways.gateway(COUNTED), traced], number):
+                    more = scraped(server)
+                    row = measure(bench, server, number, in_flight=bench.in_flight, more=more)
+                    section.measured.append(row)
         if b"POST" not in log.read_bytes():
             raise BenchmarkError(f"no trace has come; the gateway's log is beside {log}")
     load = closed_load(bench.in_flight)
