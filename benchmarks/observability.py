@@ -33,18 +33,18 @@ def run(bench: Bench) -> Section:
         port, log = free_port(), bench.log("trace-sink")
         sink = stack.enter_context(running(log, "benchmarks.observability", "--port", str(port)))
         wait("the sink of traces", log, sink, lambda: listens(port))
+        collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
         for number in range(1, bench.rounds + 1):
             # Each round has processes of its own: what makes one quicker than another for as long as it
             # lives, say where its memory lies, would pass for what is measured.
             with deployment.for_a_while() as gateways:
-                # No metrics, so nothing to read failures from: the generator's own count has to do.
-                uncounted = replace(gateways.gateway(UNCOUNTED, metrics=False), metrics_port=None)
-                traced = gateways.gateway(
-                    TRACED,
-                    trace_ratio=TRACE_RATIO,
-                    variables={"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"},
-                )
-                for server in in_turn([uncounted, gateways.gateway(COUNTED), traced], number):
+                starts: list[Callable[[], Server]] = [
+                    # No metrics, so nothing to read failures from: the generator's own count has to do.
+                    lambda: replace(gateways.gateway(UNCOUNTED, metrics=False), metrics_port=None),
+                    lambda: gateways.gateway(COUNTED),
+                    lambda: gateways.gateway(TRACED, trace_ratio=TRACE_RATIO, variables=collector),
+                ]
+                for server in [start() for start in in_turn(starts, number)]:
                     more = scraped(server)
                     row = measure(bench, server, number, in_flight=bench.in_flight, more=more)
                     section.measured.append(row)

@@ -181,6 +181,12 @@ class Settings(BaseSettings):
             return self.host.lower() == "localhost"
 
     @property
+    def traced_ratio(self) -> float:
+        """`trace_ratio`; 0 where OpenTelemetry's own switch, `OTEL_SDK_DISABLED`, is on."""
+        is_off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        return 0.0 if is_off else self.trace_ratio
+
+    @property
     def traces_url(self) -> str:
         """Where traces go (OTLP over HTTP), by OpenTelemetry's own environment variables."""
         all_signals = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"
@@ -218,7 +224,7 @@ def load_settings() -> Settings:
             for problem in error.errors()
         ]
     else:
-        if settings.trace_ratio and not re.match("https?://.", settings.traces_url):
+        if settings.traced_ratio and not re.match("https?://.", settings.traces_url):
             mistakes.append(
                 "OTEL_EXPORTER_OTLP_ENDPOINT: must begin with http:// or https://, since traces are sent by "
                 f"OTLP over HTTP (port 4318, where gRPC has 4317), not {settings.traces_url!r}"

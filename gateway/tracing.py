@@ -11,7 +11,6 @@ none. No user id is in them.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -45,8 +44,10 @@ PARENT_METADATA = "traceparent"
 refuses the call of all who share the batch."""
 _PARENT = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _MOST_ASKED_PER_S = 50
-"""Traces that callers may ask a worker for. A traced call costs it some half more; beyond, chance decides."""
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+"""Traces that callers may ask a worker for, since a traced call costs it some two or three times what another
+does; beyond, chance decides."""
+_SAMPLED, _RANDOM_ID = TraceFlags.SAMPLED, 0x02
+"""The second says that the trace's id is random, which is passed on (Trace Context, level 2)."""
 _UNSET = Status(StatusCode.UNSET)
 
 Metadata = Collection[tuple[str, str | bytes]]
@@ -54,7 +55,7 @@ Metadata = Collection[tuple[str, str | bytes]]
 
 @dataclass(slots=True, eq=False)
 class Span:
-    """A span that has not ended."""
+    """A span that has not ended. It is told all that it has before it ends, and ends once."""
 
     name: str
     context: SpanContext
@@ -70,18 +71,18 @@ class Span:
 class Trace:
     """The trace of one call, while it is answered."""
 
-    __slots__ = ("_began", "_call", "_tracing")
+    __slots__ = ("_call", "_tracing", "_zero")
 
     def __init__(self, tracing: Tracing, method: str, parent: SpanContext | None) -> None:
         # One look at the clock for the whole trace: a step of it would put stages out of their order.
-        self._began = time.time_ns() - time.perf_counter_ns()
+        self._zero = time.time_ns() - time.perf_counter_ns()
         self._tracing = tracing
         self._call = self._open(method, time.perf_counter(), parent, SpanKind.SERVER)
         self._call.attributes.update({"rpc.system.name": "grpc", "rpc.method": method})
 
     def _at(self, moment: float) -> int:
         """Unix time, nanoseconds, of a moment on the clock of `time.perf_counter`, seconds."""
-        return self._began + int(moment * 1e9)
+        return self._zero + int(moment * 1e9)
 
     def _open(
         self,
@@ -99,11 +100,11 @@ class Trace:
 
     def finish(self, stage: Span) -> None:
         """Ends it now."""
-        self._tracing.ended(stage, self._at(time.perf_counter()))
+        self._tracing.send(stage, self._at(time.perf_counter()))
 
     def past(self, stage: str, began: float, ended: float) -> None:
         """A stage that is over; moments on the clock of `time.perf_counter`, seconds."""
-        self._tracing.ended(self._open(stage, began, self._call.context), self._at(ended))
+        self._tracing.send(self._open(stage, began, self._call.context), self._at(ended))
 
     def tell(self, **attributes: str | int | float) -> None:
         """Attributes of the call, `riptide.NAME`."""
@@ -122,7 +123,9 @@ class Tracing:
     """Begins the traces of one worker."""
 
     def __init__(self, ratio: float, processor: SpanProcessor) -> None:
-        """`ratio`: the share of the calls to trace whose caller does not say, above 0 to 1."""
+        """`ratio`: the share of the calls to trace whose caller does not say, above 0 to 1. `processor` gets
+        spans when they end, and never when they start.
+        """
         # Not above: only those who trace have to wait for it at their start.
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -160,17 +163,21 @@ class Tracing:
 
     def below(self, parent: SpanContext | None) -> SpanContext:
         """The context of a new span: in its parent's trace, or in a new one."""
-        trace_id = parent.trace_id if parent is not None else self._ids.generate_trace_id()
-        return SpanContext(trace_id, self._ids.generate_span_id(), is_remote=False, trace_flags=_SAMPLED)
+        if parent is None:
+            trace_id, random_id = self._ids.generate_trace_id(), _RANDOM_ID
+        else:
+            trace_id, random_id = parent.trace_id, parent.trace_flags & _RANDOM_ID
+        flags = TraceFlags(_SAMPLED | random_id)
+        return SpanContext(trace_id, self._ids.generate_span_id(), is_remote=False, trace_flags=flags)
 
-    def ended(self, span: Span, at: int) -> None:
+    def send(self, span: Span, at: int) -> None:
         """Sends a span that has ended at a Unix time, nanoseconds."""
         self._processor.on_end(
             self._readable(
                 span.name,
                 span.context,
                 span.parent,
-                attributes=span.attributes,
+                attributes=dict(span.attributes),  # the exporter's thread reads them
                 links=span.links,
                 kind=span.kind,
                 status=span.status,
@@ -233,10 +240,8 @@ class Stage:
 
 
 def exported(ratio: float, url: str) -> Tracing | None:
-    """Tracing into the collector at `url` (OTLP over HTTP); None for a ratio of 0, or where OpenTelemetry's
-    own switch, `OTEL_SDK_DISABLED`, is on.
-    """
-    if not ratio or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    """Tracing into the collector at `url` (OTLP over HTTP); None for a ratio of 0."""
+    if not ratio:
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

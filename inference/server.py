@@ -79,7 +79,7 @@ def command(settings: Settings, triton: Triton, backends: Path, shm_prefix: str)
         f"--grpc-restricted-protocol={restricted}",
         f"--http-restricted-api={restricted}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-        *(_tracing(settings.traces_url) if settings.trace_ratio else ()),
+        *(_tracing(settings.traces_url) if settings.traced_ratio else ()),
     ]
 
 

@@ -77,5 +77,15 @@ def test_where_traces_go_must_be_a_url_if_there_are_any(
     assert load_settings().traces_url == "https://collector:4318/v1/traces"
 
 
+def test_opentelemetrys_own_switch_turns_traces_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIPTIDE_TRACE_RATIO", "0.5")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "nowhere")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "True")
+    assert load_settings().traced_ratio == 0
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "false")
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+    assert load_settings().traced_ratio == 0.5
+
+
 def test_every_setting_is_documented() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []

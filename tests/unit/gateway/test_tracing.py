@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.trace.v1 import trace_pb2 as wire
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -127,6 +129,61 @@ async def test_calls_that_are_joined_have_traces_of_their_own_and_the_others_non
     assert path.scorer.asked[0]["metadata"][0][1].split("-")[1:3] == list(ids(of_first))
     assert [link.context.span_id for link in of_second.links] == [of_first.context.span_id]
     assert not of_first.links
+
+
+async def test_the_exporter_of_the_sdk_reads_all_of_it(path: RequestPath, spans: Spans) -> None:
+    """As they are sent: two joined calls whose model fails. No tracer of the SDK has made these spans."""
+    path.saw("u", "1")
+    path.scorer.error = ModelUnavailable("told to fail")
+    asked, own = spans.tracing.begin(CALL, (SAMPLED,)), spans.tracing.begin(CALL, ())
+    await asyncio.gather(path.page("u", trace=asked), path.page("u", trace=own))
+    for trace in (asked, own):
+        trace.tell(version=7)
+        trace.end("INTERNAL", is_fault=True)
+        trace.tell(version=8)  # too late
+    [of_resource] = encode_spans(spans.ended).resource_spans
+    [of_scope] = of_resource.scope_spans
+    assert of_scope.scope.name == "riptide.gateway"
+    sent = {
+        name: [span for span in of_scope.spans if span.name == name]
+        for name in ("queue", "model", "page", CALL)
+    }
+    first, second = sent[CALL]
+    assert (first.trace_id.hex(), first.parent_span_id.hex()) == (TRACE, CALLER)
+    assert first.flags & wire.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK, "it has come from elsewhere"
+    assert second.parent_span_id == b""
+    assert second.trace_id not in (first.trace_id, bytes(16))
+    assert {span.kind for span in sent[CALL]} == {wire.Span.SPAN_KIND_SERVER}
+    assert {span.kind for span in sent["model"]} == {wire.Span.SPAN_KIND_CLIENT}
+    assert {span.kind for span in sent["queue"] + sent["page"]} == {wire.Span.SPAN_KIND_INTERNAL}
+    for stages in (sent["queue"], sent["model"], sent["page"]):
+        for call, stage in zip((first, second), stages, strict=True):
+            assert (stage.trace_id, stage.parent_span_id) == (call.trace_id, call.span_id)
+            assert not stage.flags & wire.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+    [link] = sent["model"][1].links
+    assert (link.trace_id, link.span_id) == (first.trace_id, sent["model"][0].span_id)
+    for span in (first, sent["model"][0]):
+        assert span.status.code == wire.Status.STATUS_CODE_ERROR
+    assert sent["model"][0].status.message == "ModelUnavailable: told to fail"
+    assert {each.key: each.value.string_value or each.value.int_value for each in first.attributes} == {
+        "rpc.system.name": "grpc",
+        "rpc.method": CALL,
+        "rpc.response.status_code": "INTERNAL",
+        "riptide.version": 7,
+    }
+
+
+@pytest.mark.parametrize(
+    ("metadata", "flags"),
+    [((SAMPLED,), "01"), ((("traceparent", f"00-{TRACE}-{CALLER}-03"),), "03"), ((), "03")],
+)
+async def test_triton_is_told_whether_the_id_is_random(
+    path: RequestPath, spans: Spans, metadata: tuple[tuple[str, str], ...], flags: str
+) -> None:
+    path.saw("u", "1")
+    await path.page("u", trace=spans.tracing.begin(CALL, metadata))
+    [(_, parent)] = path.scorer.asked[0]["metadata"]
+    assert parent.split("-")[3] == flags
 
 
 async def test_waiting_in_the_queue_takes_as_long_as_it_does(path: RequestPath, spans: Spans) -> None:
@@ -384,12 +441,8 @@ def test_the_environment_names_the_service(monkeypatch: pytest.MonkeyPatch) -> N
     assert attributes["deployment.environment.name"] == "test"
 
 
-def test_a_ratio_of_0_traces_nothing_and_neither_does_an_sdk_that_is_off(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_ratio_of_0_traces_nothing() -> None:
     assert exported(0, "http://localhost:4318/v1/traces") is None
-    monkeypatch.setenv("OTEL_SDK_DISABLED", "True")
-    assert exported(1, "http://localhost:4318/v1/traces") is None
 
 
 def test_a_collector_that_hangs_keeps_no_worker_from_ending() -> None:
