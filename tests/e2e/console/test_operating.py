@@ -75,8 +75,8 @@ async def test_a_rollout_is_watched_and_promoted_with_the_operators_key_only(
         await expect(page.locator("#news")).to_contain_text("Recorded")
         await page.mouse.move(0, 0)
         await page.evaluate("document.activeElement.blur()")
-        seen = "document.querySelector('#live polyline').getAttribute('points').split(' ').length > 8"
-        await page.wait_for_function(seen, timeout=60_000)
+        curve = page.locator("#live polyline").first
+        await expect(curve).to_have_attribute("points", re.compile(r"^\S+( \S+){8,}$"), timeout=60_000)
         await visit.picture("console")
 
         dialogs: list[str] = []
