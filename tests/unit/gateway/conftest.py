@@ -15,6 +15,7 @@ from features.schema import item_keys
 from features.settings import Settings
 from gateway.scorer import triton_channel
 from tests.unit.gateway.fakes import FakeTriton
+from tests.unit.gateway.spans import Spans
 
 
 def numbered_catalog(path: Path, published: Sequence[int] = (0,) * 30) -> Catalog:
@@ -73,3 +74,9 @@ def settings(tmp_path: Path, catalog: Catalog) -> Settings:
         shutil.copy(tmp_path / "catalog.lmdb", folder)
         (folder / "manifest.json").write_text(json.dumps({"widths": {"T": version + 3}}))
     return Settings(model_repository=repository)
+
+
+@pytest.fixture
+def spans() -> Spans:
+    """Every call that is asked about is traced."""
+    return Spans()
