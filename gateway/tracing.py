@@ -32,6 +32,7 @@ from opentelemetry.trace import (
     format_trace_id,
 )
 
+from features.settings import Settings
 from features.store import StoreError
 from gateway.errors import GatewayError
 
@@ -239,14 +240,14 @@ class Stage:
             trace.finish(span)
 
 
-def exported(ratio: float, url: str) -> Tracing | None:
-    """Tracing into the collector at `url` (OTLP over HTTP); None for a ratio of 0."""
-    if not ratio:
+def exported(settings: Settings) -> Tracing | None:
+    """Tracing into the collector that the settings name (OTLP over HTTP); None if no call is to be traced."""
+    if not settings.traced_ratio:
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    return Tracing(ratio, BatchSpanProcessor(OTLPSpanExporter(url)))
+    return Tracing(settings.traced_ratio, BatchSpanProcessor(OTLPSpanExporter(settings.traces_url)))
 
 
 def _parent_of(metadata: Metadata) -> SpanContext | None:

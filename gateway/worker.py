@@ -66,7 +66,7 @@ async def serve(settings: Settings) -> int:
     router = Router(settings, channel, store.control)
     scorer, figures = Scorer(channel), Figures()
     metrics = Metrics() if settings.metrics else uncounted()
-    tracing = exported(settings.traced_ratio, settings.traces_url)
+    tracing = exported(settings)
     model_timeout_s, lines = settings.model_timeout_ms / 1000, Lines()
     refresher = Refresher(store, router, scorer, metrics)
     batches = Batches(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.capacity import Capacity, Trial, markdown, plot, search, trial_of
+from benchmarks.capacity import Capacity, Trial, main, markdown, plot, search, trial_of
 
 
 def trial(rate: float, verdict: str = "PASS") -> Trial:
@@ -82,3 +83,13 @@ def test_a_trial_is_what_the_report_of_the_run_says() -> None:
 def test_the_curve_is_drawn(tmp_path: Path) -> None:
     plot(Capacity(200, "", [trial(200), trial(100), trial(400, "FAIL"), trial(0)]), tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_set_here_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["capacity", "--slo", "mine", "-u200"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "-u200: -u is set here" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from features.catalog import Catalog
 from features.record import UserRecord
+from features.settings import Settings
 from gateway.errors import ModelUnavailable
 from gateway.page import Degraded
 from gateway.tracing import Tracing, exported
@@ -294,8 +295,16 @@ def test_the_environment_names_the_service(monkeypatch: pytest.MonkeyPatch) -> N
     assert attributes["deployment.environment.name"] == "test"
 
 
-def test_a_ratio_of_0_traces_nothing() -> None:
-    assert exported(0, "http://localhost:4318/v1/traces") is None
+def test_a_ratio_of_0_traces_nothing_and_neither_does_an_opentelemetry_that_is_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert exported(Settings(trace_ratio=0)) is None
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert exported(Settings(trace_ratio=1)) is None
+    monkeypatch.delenv("OTEL_SDK_DISABLED")
+    tracing = exported(Settings(trace_ratio=1))
+    assert tracing is not None
+    tracing.close(20)
 
 
 def test_a_collector_that_hangs_keeps_no_worker_from_ending() -> None:

@@ -9,7 +9,7 @@ import pytest
 from features.settings import Settings
 from inference.access import launcher_folder
 from inference.environment import Triton
-from inference.server import TritonServer, pid_file
+from inference.server import TritonServer, command, pid_file
 
 ORDINARY = 'E1124 05:51:52.302 123 server.cc:241] "CudaDriverHelper has not been initialized."'
 REAL = 'E1124 05:51:52.302 123 model.cc:99] "CUDA out of memory: tried to allocate 2 GiB"'
@@ -43,3 +43,15 @@ def test_two_launchers_with_one_state_folder_share_no_file(tmp_path: Path) -> No
     assert launcher_folder(one) != launcher_folder(other)
     assert pid_file(one).parent == launcher_folder(one)
     assert pid_file(other).parent == launcher_folder(other)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "disabled", "traces"), [(0.0, "", False), (0.5, "", True), (0.5, "true", False)]
+)
+def test_it_sends_spans_where_calls_are_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratio: float, disabled: str, traces: bool
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", disabled)
+    settings = Settings(state_dir=tmp_path, trace_ratio=ratio)
+    words = command(settings, Triton(tmp_path / "tritonserver", None, tmp_path), tmp_path, "prefix")
+    assert any(word.startswith("--trace-config") for word in words) is traces
